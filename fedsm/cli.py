@@ -1,0 +1,271 @@
+"""The command line.
+
+Exit codes: 0 done; 1 unexpected; 2 configuration, data or code bundle; 3 refused by AWS; 4 a job
+could not be created or ended early; 5 training or transport; 6 the local cloud; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from fedsm import __version__
+from fedsm.errors import FedsmError
+
+app = typer.Typer(
+    name="fedsm",
+    help="Train one model over data that lives in many AWS accounts and never leaves them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+local_app = typer.Typer(help="The local cloud of a project's directory.", no_args_is_help=True)
+app.add_typer(local_app, name="local")
+
+Config = Annotated[
+    Path, typer.Option("--config", "-c", help="federation.yaml, or the directory it lies in.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a field: training.rounds=5.")
+]
+Sites = Annotated[list[str] | None, typer.Option("--site", help="Only this site; repeatable.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+RunId = Annotated[str | None, typer.Argument(help="Run id; the latest without it.")]
+Directory = Annotated[Path, typer.Argument(help="The project's directory.")]
+
+HERE = Path()
+
+
+def _federation(config: Path, overrides: list[str] | None) -> Any:
+    from fedsm.config import parse_override
+    from fedsm.federation import Federation
+
+    return Federation.load(config, dict(parse_override(text) for text in overrides or []))
+
+
+def _print_json(data: Any) -> None:
+    json.dump(data, sys.stdout, indent=1, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="A new directory.")],
+    dataset: Annotated[str, typer.Option(help="breast-cancer or heart-disease.")] = "breast-cancer",
+    data: Annotated[Path | None, typer.Option(help="Directory of the dataset's files.")] = None,
+) -> None:
+    """Write a federation that runs at once on the local cloud."""
+    from fedsm.scaffold import write
+
+    write(directory, dataset, data)
+    print(f"wrote {directory / 'federation.yaml'}; run it: fedsm train --config {directory}")
+
+
+@app.command()
+def demo(
+    dataset: Annotated[str, typer.Option(help="breast-cancer or heart-disease.")] = "breast-cancer",
+    data: Annotated[Path | None, typer.Option(help="Directory of the dataset's files.")] = None,
+    directory: Annotated[
+        Path | None, typer.Option(help="Where to put it; fedsm-demo/DATASET without it.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Run a whole federation on a local cloud of its own: accounts, jobs, rounds, models."""
+    from fedsm import local
+    from fedsm.scaffold import write
+
+    place = directory or Path("fedsm-demo") / dataset
+    write(place, dataset, data, replace=True)
+    local.down(place)
+    try:
+        _train(place, overrides, None, as_json)
+    finally:
+        local.down(place)
+
+
+@app.command()
+def publish(
+    config: Config = HERE,
+    sites: Sites = None,
+    overrides: Overrides = None,
+) -> None:
+    """Put the code bundle into the owners' buckets, with the owners' credentials."""
+    federation = _federation(config, overrides)
+    for site in sites or [site.name for site in federation.config.sites]:
+        print(f"{site}: {federation.publish(site)}")
+
+
+@app.command()
+def plan(
+    config: Config = HERE,
+    sites: Sites = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Show the whole launch as data. Calls nothing."""
+    planned = _federation(config, overrides).plan(sites=sites)
+    if as_json:
+        _print_json(planned.as_data())
+        return
+    console = Console()
+    console.print(f"run {planned.run} on {planned.cloud}, dialled at {planned.address}")
+    console.print(f"mode {planned.mode}", highlight=False)
+    for launch in planned.launches:
+        console.rule(f"{launch.site}, account {launch.account_id}, {launch.region}")
+        console.print(f"assume {launch.role_arn}", highlight=False, soft_wrap=True)
+        console.print("sagemaker:CreateTrainingJob")
+        console.print_json(data=dict(launch.request))
+
+
+@app.command()
+def train(
+    config: Config = HERE,
+    sites: Sites = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Train over the sites, and show how it goes."""
+    _train(config, overrides, sites, as_json)
+
+
+def _train(
+    config: Path, overrides: list[str] | None, sites: list[str] | None, as_json: bool
+) -> None:
+    from fedsm.progress import Progress
+    from fedsm.report import summary
+
+    federation = _federation(config, overrides)
+    out = Console(stderr=as_json)
+    run_id = federation.new_run_id()
+    try:
+        with Progress(out) as progress:
+            federation.train(sites=sites, run=run_id, on_event=progress.handle)
+    finally:
+        if run_id in federation.runs():
+            run = federation.attach(run_id)
+            state = run.status()
+            if as_json:
+                _print_json({**state.as_data(), "journal": str(run.journal)})
+            else:
+                out.print(summary(state))
+                out.print(f"Journal: {run.journal}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def status(run: RunId = None, config: Config = HERE, as_json: Json = False) -> None:
+    """Show a run: its sites, rounds and models."""
+    from fedsm.report import summary
+
+    handle = _federation(config, None).attach(run)
+    state = handle.status()
+    if as_json:
+        _print_json({**state.as_data(), "journal": str(handle.journal)})
+        return
+    gone = "" if state.ended or handle.alive else " (its coordinator is gone)"
+    console = Console()
+    console.print(f"{state.run}: {state.status}{gone}")
+    console.print(summary(state))
+
+
+@app.command()
+def history(run: RunId = None, config: Config = HERE, as_json: Json = False) -> None:
+    """Show every round of a run."""
+    from fedsm.report import rounds_table
+
+    handle = _federation(config, None).attach(run)
+    if as_json:
+        _print_json(handle.history())
+        return
+    state = handle.status()
+    console = Console()
+    console.print(rounds_table(state, last=max(1, len(state.rounds))))
+    for site in state.sites.values():
+        for error in site.errors:
+            console.print(f"{site.name}: {error}", highlight=False, markup=False)
+
+
+@app.command()
+def logs(
+    site: Annotated[str, typer.Option("--site", help="The site.")],
+    run: RunId = None,
+    config: Config = HERE,
+    owner: Annotated[
+        bool, typer.Option("--owner", help="Read with the owner's own credentials.")
+    ] = False,
+) -> None:
+    """Print a site's job log. Logs are the owner's; the server reads them only if granted."""
+    for moment, line in _federation(config, None).attach(run).logs(site, owner=owner):
+        stamp = datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")
+        print(f"{stamp} {line}")
+
+
+@app.command()
+def stop(run: RunId = None, config: Config = HERE) -> None:
+    """End a run after the round under way; without a coordinator, stop its jobs."""
+    handle = _federation(config, None).attach(run)
+    handle.stop()
+    print(f"{handle.id}: asked to stop")
+
+
+@local_app.command("up")
+def local_up(directory: Directory = HERE) -> None:
+    """Start the local cloud of a federation's directory, with its accounts and data."""
+    federation = _federation(directory, None)
+    endpoint = federation.cloud.endpoint
+    print(f"{endpoint.url}, {endpoint.isolation}, accounts {', '.join(endpoint.accounts)}")
+
+
+@local_app.command("status")
+def local_status(directory: Directory = HERE) -> None:
+    """Say whether the local cloud is up, and where."""
+    from fedsm import local
+
+    endpoint = local.status(directory)
+    if endpoint is None:
+        print("down")
+    else:
+        print(f"up: {endpoint.url}, process {endpoint.pid}, {endpoint.isolation}")
+
+
+@local_app.command("down")
+def local_down(directory: Directory = HERE) -> None:
+    """Stop the local cloud and its jobs."""
+    from fedsm import local
+
+    local.down(directory)
+    print("down")
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train one model over data that lives in many AWS accounts and never leaves them."""
+
+
+def main(run: Callable[[], Any] = app) -> None:
+    """Entry point: a fedsm error is one message, never a traceback."""
+    try:
+        run()
+    except FedsmError as error:
+        Console(stderr=True).print(f"fedsm: {error}", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("fedsm: interrupted")
+        sys.exit(130)

@@ -1,0 +1,114 @@
+"""The two clouds. They differ only in where sessions come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import boto3
+
+from fedsm.config import FederationConfig, Site
+from fedsm.errors import AccessError, LocalCloudError
+
+
+class Cloud(Protocol):
+    """Where sessions come from.
+
+    Attributes
+    ----------
+    isolation : str
+        How jobs are kept apart.
+    poll_interval : float
+        Seconds between two looks at a job.
+    """
+
+    isolation: str
+    poll_interval: float
+
+    def coordinator(self) -> boto3.Session:
+        """Ambient credentials in the server account."""
+        ...
+
+    def owner(self, site: Site) -> boto3.Session:
+        """Ambient credentials of a site's owner."""
+        ...
+
+
+class AwsCloud:
+    """AWS: whatever credentials boto3 finds."""
+
+    isolation = "aws"
+    poll_interval = 10.0
+
+    def __init__(self, config: FederationConfig) -> None:
+        self._config = config
+
+    def coordinator(self) -> boto3.Session:
+        """Ambient credentials."""
+        return boto3.Session(region_name=self._config.coordinator.region)
+
+    def owner(self, site: Site) -> boto3.Session:
+        """Ambient credentials, which must be of the site's account.
+
+        Raises
+        ------
+        AccessError
+            They are of another account.
+        """
+        session = boto3.Session(region_name=site.region)
+        account = session.client("sts").get_caller_identity()["Account"]
+        if account != site.account_id:
+            raise AccessError(
+                f"your credentials are of account {account}, the site is in {site.account_id}",
+                where=site.name,
+                action="run this with the credentials of the site's owner",
+            )
+        return session
+
+
+class LocalCloud:
+    """The local cloud of a project's directory, started on demand.
+
+    Parameters
+    ----------
+    directory : Path
+        The project's directory; the cloud's state lies in ``.fedsm/cloud`` below it.
+    config : FederationConfig
+        Names the accounts.
+    prepare : callable
+        Called with the cloud once it has been started, to set up what the owners would.
+    """
+
+    poll_interval = 0.5
+
+    def __init__(
+        self,
+        directory: Path,
+        config: FederationConfig,
+        prepare: Callable[[LocalCloud], None],
+    ) -> None:
+        try:
+            from fedsm import local
+        except ImportError as error:
+            raise LocalCloudError(
+                f"the local cloud needs {error.name}",
+                where="cloud: local",
+                action="pip install 'fedsm[local]', or set cloud: aws",
+            ) from error
+        self._config = config
+        accounts = [config.coordinator.account_id, *(s.account_id for s in config.sites)]
+        running = local.status(directory)
+        self.endpoint = local.up(directory, accounts=list(dict.fromkeys(accounts)))
+        self.isolation = self.endpoint.isolation
+        if running is None or set(accounts) - set(running.accounts):
+            prepare(self)
+
+    def coordinator(self) -> boto3.Session:
+        """An administrator of the server account."""
+        coordinator = self._config.coordinator
+        return self.endpoint.session(coordinator.account_id, coordinator.region)
+
+    def owner(self, site: Site) -> boto3.Session:
+        """An administrator of the site's account."""
+        return self.endpoint.session(site.account_id, site.region)

@@ -1,0 +1,437 @@
+"""``federation.yaml``: coordinator, sites and training in one typed file.
+
+All faults of a file are reported at once, each with its field. Values can be overridden by dotted
+paths: ``training.rounds=5``, ``sites.north.instance_type=ml.m5.large``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from fedsm.contract import CODE_CHANNEL
+from fedsm.errors import ConfigError
+
+AccountId = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
+Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+RoleArn = Annotated[
+    str,
+    StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+$", max_length=2048),
+]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](-?[a-z0-9])*$", max_length=24)]
+SubnetId = Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-f]+$")]
+SecurityGroupId = Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-f]+$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+S3Uri = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/.*)?$")]
+S3Prefix = Annotated[S3Uri, AfterValidator(lambda uri: uri.rstrip("/"))]
+ChannelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", max_length=64)]
+Hyperparameter = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)
+]
+Seconds = Annotated[float, Field(gt=0, le=28 * 86400)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Coordinator(_Model):
+    """The server account's side.
+
+    Attributes
+    ----------
+    role_arn
+        Role the coordinator works from; without it the ambient credentials are used as they are.
+    address
+        Host that the jobs dial. ``auto`` is this machine's address inside ``vpc_cidrs``.
+    port
+        TCP port that the coordinator listens on; 0 lets the operating system choose (local only).
+    """
+
+    account_id: AccountId
+    region: Region
+    role_arn: RoleArn | None = None
+    address: str = "auto"
+    port: int = Field(default=8443, ge=0, le=65535)
+    vpc_cidrs: tuple[str, ...] = ()
+    bucket: str | None = None
+
+    @field_validator("vpc_cidrs")
+    @classmethod
+    def _cidrs(cls, cidrs: tuple[str, ...]) -> tuple[str, ...]:
+        for cidr in cidrs:
+            ipaddress.ip_network(cidr)
+        return cidrs
+
+
+class Framework(_Model):
+    """An AWS-managed image by framework and version, such as scikit-learn ``1.4-2-py312``."""
+
+    name: Literal["sklearn"]
+    version: str
+
+
+class Site(_Model):
+    """One data owner's account, and the job that runs there.
+
+    Attributes
+    ----------
+    channels
+        Channel name to the S3 prefix that SageMaker copies into the job.
+    code
+        S3 prefix of the published bundles; a bundle lies at ``<code>/<sha256>/source.tar.gz``.
+    bundle
+        Digest of the bundle to run; without it, that of the local ``client_code``.
+    output
+        S3 prefix for ``model.tar.gz``.
+    max_runtime, volume_gb
+        Seconds, gigabytes.
+    """
+
+    name: Name
+    account_id: AccountId
+    region: Region
+    role_arn: RoleArn
+    external_id: Annotated[
+        str, StringConstraints(pattern=r"^[\w+=,.@:/-]+$", min_length=2, max_length=1224)
+    ]
+    execution_role_arn: RoleArn
+    channels: Annotated[dict[ChannelName, S3Uri], Field(min_length=1, max_length=19)]
+    output: S3Prefix
+    code: S3Prefix
+    bundle: Sha256 | None = None
+    image: str | None = None
+    framework: Framework | None = None
+    instance_type: Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")] = (
+        "ml.m5.xlarge"
+    )
+    instance_count: Literal[1] = 1
+    volume_gb: int = Field(default=10, ge=1, le=16384)
+    subnets: Annotated[tuple[SubnetId, ...], Field(max_length=16)] = ()
+    security_groups: Annotated[tuple[SecurityGroupId, ...], Field(max_length=5)] = ()
+    max_runtime: int = Field(default=86400, ge=60, le=28 * 86400)
+    tags: dict[str, str] = {}
+    environment: dict[str, str] = {}
+
+
+class Training(_Model):
+    """The rounds.
+
+    Attributes
+    ----------
+    strategy, options
+        A Flower strategy by name, and its constructor's options.
+    hyperparameters
+        Reach every site as Flower's ``run_config``; kebab-case names.
+    model
+        Adapter that turns arrays into ``model.joblib``; without it both sides get ``model.npz``.
+    prepare
+        ``standardize``: scale and impute by statistics summed over the sites before round 1.
+    initial
+        Where the first arrays come from: the model adapter on the ``server``, a ``site`` (it
+        answers Flower's ``query.initial``), or the path of an ``.npz`` file.
+    test
+        CSV with the coordinator's own test rows; the label column is the hyperparameter ``label``,
+        or ``target``.
+    min_sites
+        Fewest sites a round may have; without it two, as in Flower, or one for a single site.
+    join_deadline, round_deadline, max_wait
+        Seconds: for round 1 to start, for a round to end, for a job to wait for a coordinator.
+    """
+
+    rounds: int = Field(default=3, ge=1, le=100_000)
+    strategy: str = "fedavg"
+    options: dict[str, Any] = {}
+    hyperparameters: Annotated[
+        dict[Hyperparameter, bool | int | float | str], Field(max_length=90)
+    ] = {}
+    model: Literal["logistic-regression"] | None = None
+    prepare: Literal["standardize"] | None = None
+    initial: Annotated[str, StringConstraints(pattern=r"^(server|site|.+\.npz)$")] = "server"
+    test: Path | None = None
+    min_sites: int | None = Field(default=None, ge=1)
+    join_deadline: Seconds = 900
+    round_deadline: Seconds = 600
+    max_wait: Seconds = 600
+    seed: int = 0
+
+
+class Tracking(_Model):
+    """Experiment tracking in the server account; the journal is always kept."""
+
+    experiments: bool = True
+    prefix: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$")] = "fedsm"
+
+
+class FederationConfig(_Model):
+    """A whole ``federation.yaml``."""
+
+    cloud: Literal["aws", "local"]
+    name: Name
+    coordinator: Coordinator
+    sites: Annotated[tuple[Site, ...], Field(min_length=1)]
+    training: Training = Training()
+    tracking: Tracking = Tracking()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _all_faults(
+        cls, raw: Any, handler: ModelWrapValidatorHandler[FederationConfig]
+    ) -> FederationConfig:
+        faults: list[InitErrorDetails] = []
+        config = None
+        try:
+            config = handler(raw)
+        except ValidationError as error:
+            faults += [
+                _fault(tuple(f["loc"]), f["msg"])
+                for f in error.errors(include_url=False, include_context=False, include_input=False)
+            ]
+        if isinstance(raw, Mapping):
+            faults += [_fault(loc, text) for loc, text in _cross_faults(raw)]
+        if faults or config is None:
+            raise ValidationError.from_exception_data(cls.__name__, faults)
+        return config
+
+    @property
+    def min_sites(self) -> int:
+        """Fewest sites a round may have."""
+        return self.training.min_sites or min(2, len(self.sites))
+
+    def subset(self, names: Iterable[str]) -> FederationConfig:
+        """The same federation with only the named sites.
+
+        Raises
+        ------
+        ConfigError
+            A name is not a site of this federation.
+        """
+        wanted = list(names)
+        known = [site.name for site in self.sites]
+        unknown = sorted(set(wanted) - set(known))
+        if unknown or not wanted:
+            raise ConfigError(
+                f"no such site: {', '.join(unknown)}" if unknown else "no site is chosen",
+                where="sites",
+                action=f"choose from {', '.join(known)}",
+            )
+        values = self.model_dump()
+        values["sites"] = [s for s in values["sites"] if s["name"] in wanted]
+        least = values["training"]["min_sites"]
+        if least is not None:
+            values["training"]["min_sites"] = min(least, len(values["sites"]))
+        return _validate(values, "sites")
+
+
+def load(path: Path, overrides: Mapping[str, Any] | None = None) -> FederationConfig:
+    """Read and check a ``federation.yaml``.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    overrides : mapping, optional
+        Dotted path to value, such as ``{"training.rounds": 5}``; sites are addressed by name.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or holds faults; all are listed, each with its field.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be read: {error.strerror}",
+            where=str(path),
+            action="give the path of a federation.yaml, or make one with `fedsm init DIR`",
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        spot = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(
+            f"is not valid YAML{spot}", where=str(path), action="mend the file's syntax"
+        ) from error
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            "holds no mapping", where=str(path), action="see docs/federation.md for the fields"
+        )
+    for dotted, value in (overrides or {}).items():
+        _override(raw, dotted, value)
+    return _validate(raw, str(path))
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split ``training.rounds=5`` into its dotted path and its YAML value.
+
+    Raises
+    ------
+    ConfigError
+        There is no ``=`` or no path before it.
+    """
+    dotted, equals, value = text.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(
+            f"cannot read the override {text!r}",
+            action="write it as section.field=value, such as training.rounds=5",
+        )
+    try:
+        return dotted, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"cannot read the value of the override {dotted}", action="quote the value"
+        ) from error
+
+
+def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    node: Any = raw
+    keys = dotted.split(".")
+    for i, key in enumerate(keys):
+        last = i == len(keys) - 1
+        if isinstance(node, list):
+            named = [item for item in node if isinstance(item, dict) and item.get("name") == key]
+            if last or not named:
+                raise ConfigError(
+                    f"cannot override {dotted}: no site named {key}",
+                    action="address a site's field as sites.NAME.field",
+                )
+            node = named[0]
+        elif isinstance(node, dict):
+            if last:
+                node[key] = value
+            else:
+                node = node.setdefault(key, {})
+        else:
+            raise ConfigError(
+                f"cannot override {dotted}: {'.'.join(keys[:i])} holds a value, not fields",
+                action="check the path against docs/federation.md",
+            )
+
+
+def _validate(raw: Mapping[str, Any], where: str) -> FederationConfig:
+    try:
+        return FederationConfig.model_validate(raw)
+    except ValidationError as error:
+        faults = tuple(
+            (_field(fault["loc"], raw), fault["msg"])
+            for fault in error.errors(include_url=False, include_context=False, include_input=False)
+        )
+        raise ConfigError(
+            f"{len(faults)} fault{'s' if len(faults) > 1 else ''}",
+            where=where,
+            action="mend the fields below and run again",
+            faults=faults,
+        ) from None
+
+
+def _field(loc: tuple[int | str, ...], raw: Mapping[str, Any]) -> str:
+    """Dotted name of a field; a site is named rather than numbered where it has a name."""
+    parts: list[str] = []
+    for i, part in enumerate(loc):
+        if isinstance(part, int) and i == 1 and loc[0] == "sites":
+            sites = raw.get("sites")
+            site = sites[part] if isinstance(sites, list | tuple) else None
+            name = site.get("name") if isinstance(site, dict) else None
+            parts.append(str(name) if name else f"[{part}]")
+        else:
+            parts.append(str(part))
+    return ".".join(parts)
+
+
+def _fault(loc: tuple[int | str, ...], text: str) -> InitErrorDetails:
+    kind = PydanticCustomError("fedsm", "{text}", {"text": text.removeprefix("Value error, ")})
+    return InitErrorDetails(type=kind, loc=loc, input=None)
+
+
+def _cross_faults(raw: Mapping[str, Any]) -> list[tuple[tuple[int | str, ...], str]]:
+    """Faults between fields, found also where single fields are wrong or missing."""
+    faults: list[tuple[tuple[int | str, ...], str]] = []
+    listed = raw.get("sites")
+    sites = [
+        (i, site)
+        for i, site in enumerate(listed if isinstance(listed, list | tuple) else ())
+        if isinstance(site, Mapping)
+    ]
+    for i, site in sites:
+        faults += [(("sites", i, field), text) for field, text in _site_faults(site)]
+    for field, why in (
+        ("name", "each site has its own"),
+        ("execution_role_arn", "STS proves the role, not the job, so no two sites may share one"),
+    ):
+        first: dict[str, str] = {}
+        for i, site in sites:
+            value = site.get(field)
+            if isinstance(value, str):
+                if value in first:
+                    faults.append((("sites", i, field), f"{value} is taken already; {why}"))
+                first[value] = value
+    training, coordinator = raw.get("training"), raw.get("coordinator")
+    least = training.get("min_sites") if isinstance(training, Mapping) else None
+    if isinstance(least, int) and least > len(sites):
+        faults.append((("training", "min_sites"), f"{least} is more than the {len(sites)} sites"))
+    if raw.get("cloud") == "aws" and isinstance(coordinator, Mapping):
+        faults += [(("coordinator", field), text) for field, text in _aws_faults(coordinator)]
+    return faults
+
+
+def _site_faults(site: Mapping[str, Any]) -> list[tuple[str, str]]:
+    faults = []
+    for field in ("role_arn", "execution_role_arn"):
+        parts = str(site.get(field, "")).split(":")
+        if len(parts) == 6 and parts[4] != str(site.get("account_id")):
+            faults.append((field, f"is in account {parts[4]}, not in the site's"))
+    if (site.get("image") is None) == (site.get("framework") is None):
+        faults.append(("image", "give either image or framework"))
+    if bool(site.get("subnets")) != bool(site.get("security_groups")):
+        faults.append(("subnets", "subnets and security_groups go together"))
+    for field, prefix in (("environment", "FEDSM_"), ("tags", "fedsm:")):
+        values = site.get(field)
+        if isinstance(values, Mapping) and any(str(key).startswith(prefix) for key in values):
+            faults.append((field, f"keys that start with {prefix} are fedsm's own"))
+    if isinstance(site.get("channels"), Mapping) and CODE_CHANNEL in site["channels"]:
+        faults.append(("channels", f"{CODE_CHANNEL} is fedsm's own"))
+    return faults
+
+
+def _aws_faults(coordinator: Mapping[str, Any]) -> list[tuple[str, str]]:
+    faults = []
+    if coordinator.get("port") == 0:
+        faults.append(("port", "give the port that the security groups allow"))
+    address = coordinator.get("address", "auto")
+    if isinstance(address, str) and _is_unreachable(address):
+        faults.append(
+            (
+                "address",
+                f"no job can reach {address}; give the coordinator's private address inside the "
+                "peered VPC, or auto",
+            )
+        )
+    if address == "auto" and not coordinator.get("vpc_cidrs"):
+        faults.append(("vpc_cidrs", "needed by address: auto"))
+    return faults
+
+
+def _is_unreachable(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified or address.is_link_local

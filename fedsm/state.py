@@ -1,0 +1,175 @@
+"""A run's state, folded from its journal: what status, history and the report show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedsm.events import Event
+
+
+@dataclass(slots=True)
+class SiteState:
+    """One site in one run; ``seconds`` is the job's billable time."""
+
+    name: str
+    account: str = ""
+    job: str = ""
+    status: str = "Planned"
+    secondary: str = ""
+    reason: str = ""
+    seconds: int = 0
+    joined: bool = False
+    artifacts: str = ""
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class RoundState:
+    """One finished round: averages over the sites, the coordinator's test rows, each site."""
+
+    number: int
+    seconds: float
+    train: Mapping[str, Any]
+    evaluate: Mapping[str, Any]
+    server: Mapping[str, Any]
+    sites: dict[str, dict[str, Any]]
+
+
+@dataclass(slots=True)
+class RunState:
+    """A whole run."""
+
+    run: str = ""
+    federation: str = ""
+    cloud: str = ""
+    isolation: str = ""
+    status: str = "Planned"
+    reason: str = ""
+    rounds_planned: int = 0
+    current_round: int = 0
+    model: str = ""
+    model_sha256: str = ""
+    experiment: str = ""
+    sites: dict[str, SiteState] = field(default_factory=dict)
+    rounds: list[RoundState] = field(default_factory=list)
+    calls: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    _metrics: dict[int, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over."""
+        return self.status in ("Completed", "Failed", "Stopped")
+
+    def apply(self, event: Event) -> None:
+        """Take one event in."""
+        handler = getattr(self, "_on_" + event.kind.replace("-", "_"), None)
+        if handler is not None:
+            handler(event.data)
+
+    def as_data(self) -> dict[str, Any]:
+        """The document that ``--json`` prints."""
+        return {
+            "run_id": self.run,
+            "status": self.status,
+            "reason": self.reason,
+            "sites": [
+                {
+                    "name": s.name,
+                    "account": s.account,
+                    "job": s.job,
+                    "status": s.status,
+                    "seconds": s.seconds,
+                    **({"reason": s.reason} if s.reason else {}),
+                    **({"errors": s.errors} if s.errors else {}),
+                }
+                for s in self.sites.values()
+            ],
+            "rounds": [
+                {
+                    "round": r.number,
+                    "loss": _first(r, "loss"),
+                    "auc": _first(r, "auc"),
+                    "accuracy": _first(r, "accuracy"),
+                    "seconds": round(r.seconds, 4),
+                    "sites": r.sites,
+                }
+                for r in self.rounds
+            ],
+            "model": self.model,
+            "experiment": self.experiment,
+            "isolation": self.isolation,
+            "calls": self.calls,
+        }
+
+    def _site(self, name: str) -> SiteState:
+        return self.sites.setdefault(name, SiteState(name))
+
+    def _on_run_started(self, data: Mapping[str, Any]) -> None:
+        self.run, self.federation = data["run"], data["federation"]
+        self.cloud, self.isolation = data["cloud"], data["isolation"]
+        self.rounds_planned, self.status = data["rounds"], "Starting"
+        self.experiment = data.get("experiment", "")
+        for site in data["sites"]:
+            self._site(site["name"]).account = site["account"]
+
+    def _on_job_created(self, data: Mapping[str, Any]) -> None:
+        site = self._site(data["site"])
+        site.job, site.status = data["job"], "InProgress"
+
+    def _on_job_status(self, data: Mapping[str, Any]) -> None:
+        site = self._site(data["site"])
+        site.status, site.secondary = data["status"], data["secondary"]
+        site.reason, site.seconds = data["reason"], data["seconds"]
+        site.artifacts = data.get("artifacts", "")
+
+    def _on_site_joined(self, data: Mapping[str, Any]) -> None:
+        self._site(data["site"]).joined = True
+
+    def _on_site_lost(self, data: Mapping[str, Any]) -> None:
+        self._site(data["site"]).joined = False
+
+    def _on_round_started(self, data: Mapping[str, Any]) -> None:
+        self.status, self.current_round = "Training", data["round"]
+
+    def _on_site_metrics(self, data: Mapping[str, Any]) -> None:
+        site = self._metrics.setdefault(data["round"], {}).setdefault(data["site"], {})
+        site[data["phase"]] = data["metrics"]
+
+    def _on_site_error(self, data: Mapping[str, Any]) -> None:
+        self._site(data["site"]).errors.append(
+            f"round {data['round']}, {data['phase']}: {data['error']}"
+        )
+
+    def _on_round_ended(self, data: Mapping[str, Any]) -> None:
+        self.rounds.append(
+            RoundState(
+                number=data["round"],
+                seconds=data["seconds"],
+                train=data["train"],
+                evaluate=data["evaluate"],
+                server=data["server"],
+                sites=self._metrics.pop(data["round"], {}),
+            )
+        )
+
+    def _on_calls(self, data: Mapping[str, Any]) -> None:
+        self.calls = data["calls"]
+
+    def _on_run_ended(self, data: Mapping[str, Any]) -> None:
+        self.status, self.reason = data["status"], data["reason"]
+        self.model, self.model_sha256 = data["model"], data["model_sha256"]
+
+
+def fold(events: Iterable[Event]) -> RunState:
+    """State after all ``events``."""
+    state = RunState()
+    for event in events:
+        state.apply(event)
+    return state
+
+
+def _first(row: RoundState, name: str) -> Any:
+    """A metric on the coordinator's test rows, or else averaged over the sites."""
+    return row.server.get(name, row.evaluate.get(name))

@@ -1,0 +1,443 @@
+"""The round loop over a Flower ``Strategy``: quorum, deadline, checks, checkpoint.
+
+One readable function, ``train``, goes through the rounds; everything it needs of the world is given
+to it: a grid, a strategy, a journal and callables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.exception import InconsistentMessageReplies
+from flwr.serverapp.strategy import Strategy
+
+from fedsm.errors import JobError, QuorumLost, TrainingError
+from fedsm.events import Journal
+from fedsm.learning.arrays import save_npz
+from fedsm.learning.checks import fault
+from fedsm.learning.preparation import Summary, combine
+from fedsm.learning.strategies import needed_metrics, seeded, weight_key
+from fedsm.transport.grid import StreamGrid
+
+Metrics = dict[str, Any]
+EvaluateFn = Callable[[int, ArrayRecord, Summary | None], Mapping[str, float]]
+ConfigFn = Callable[[int], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """Settings of the loop; deadlines in seconds."""
+
+    rounds: int
+    sites: tuple[str, ...]
+    min_sites: int
+    join_deadline: float
+    round_deadline: float
+    seed: int
+    prepare: bool
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the loop leaves: the global arrays, the preparation and one row a round."""
+
+    arrays: ArrayRecord
+    summary: Summary | None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    stopped: bool = False
+
+
+class _Snapshot(Grid):
+    """A grid whose nodes are those that were live when the round was configured.
+
+    Stock sampling waits for ever for nodes that are gone; here it never has to.
+    """
+
+    def __init__(self, grid: Grid, node_ids: Sequence[int]) -> None:
+        self._grid = grid
+        self._node_ids = list(node_ids)
+
+    def set_run(self, run: Any) -> None:
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Any:
+        return self._grid.run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self._node_ids)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        return self._grid.send_and_receive(messages, timeout=timeout)
+
+
+class Loop:
+    """One run's rounds.
+
+    Parameters
+    ----------
+    grid : StreamGrid
+        The sites.
+    strategy : Strategy
+        Any Flower strategy; its minima must not pass ``settings.min_sites``.
+    settings : Rounds
+        Numbers and deadlines.
+    journal : Journal
+        Gets every metric and error.
+    checkpoints : Path
+        Folder for ``round-NNNN.npz``.
+    initial : callable, optional
+        ``summary -> ArrayRecord``; without it a site is asked by ``query.initial``.
+    evaluate_fn : callable, optional
+        ``(round, arrays, summary) -> metrics`` on the coordinator's own test rows.
+    config_fn : callable, optional
+        ``round -> mapping`` of values added to each site's config.
+    ended : callable
+        Site name to the reason its job ended; sites still running are absent.
+    stopping : callable
+        Whether to end the run after the round that is under way.
+    """
+
+    def __init__(
+        self,
+        grid: StreamGrid,
+        strategy: Strategy,
+        settings: Rounds,
+        journal: Journal,
+        checkpoints: Path,
+        *,
+        initial: Callable[[Summary | None], ArrayRecord] | None = None,
+        evaluate_fn: EvaluateFn | None = None,
+        config_fn: ConfigFn | None = None,
+        ended: Callable[[], Mapping[str, str]] = dict,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._grid = grid
+        self._strategy = strategy
+        self._weight = weight_key(strategy)
+        self._needed = needed_metrics(strategy)
+        self._settings = settings
+        self._journal = journal
+        self._checkpoints = checkpoints
+        self._initial = initial
+        self._evaluate_fn = evaluate_fn
+        self._config_fn = config_fn
+        self._ended = ended
+        self._stopping = stopping
+        self._summary: Summary | None = None
+        self._traffic: dict[str, tuple[int, int]] = {}
+
+    def run(self) -> Outcome:
+        """Wait for the sites, then go through the rounds.
+
+        Raises
+        ------
+        JobError
+            A job ended before it joined, and too few are left.
+        QuorumLost
+            Fewer than ``min_sites`` sites are live, or gave a usable reply.
+        TrainingError
+            The strategy could not aggregate.
+        """
+        self._wait_for_sites()
+        if self._settings.prepare:
+            self._summary = self._prepare()
+        arrays = self._initial(self._summary) if self._initial else self._ask_a_site()
+        outcome = Outcome(arrays, self._summary)
+        for number in range(1, self._settings.rounds + 1):
+            if self._stopping():
+                outcome.stopped = True
+                break
+            began = time.monotonic()
+            live = self._quorum()
+            self._journal.append(
+                "round-started", round=number, sites=[self._grid.site_of(n) for n in live]
+            )
+            outcome.arrays, train = self._train(number, outcome.arrays, live)
+            evaluate = self._evaluate(number, outcome.arrays)
+            server = self._serve_evaluate(number, outcome.arrays)
+            self._checkpoint(number, outcome.arrays)
+            row = {
+                "round": number,
+                "seconds": time.monotonic() - began,
+                "train": train,
+                "evaluate": evaluate,
+                "server": server,
+            }
+            self._journal.append("round-ended", **row)
+            outcome.history.append(row)
+        return outcome
+
+    # Joining and quorum
+
+    def _wait_for_sites(self) -> None:
+        settings = self._settings
+        deadline = time.monotonic() + settings.join_deadline
+        while not self._stopping():
+            ended = self._ended()
+            live = self._live()
+            hoped = [site for site in settings.sites if site not in ended]
+            if len(hoped) < settings.min_sites:
+                raise JobError(
+                    "the job ended before it joined: "
+                    + "; ".join(f"{site}: {reason}" for site, reason in sorted(ended.items())),
+                    where=", ".join(sorted(ended)),
+                    action="let the site's owner read the job's log and mend the cause",
+                )
+            if len(live) >= len(hoped):
+                return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                if len(live) >= settings.min_sites:
+                    return
+                names = {self._grid.site_of(node) for node in live}
+                missing = [site for site in hoped if site not in names]
+                raise QuorumLost(
+                    f"{len(live)} of {settings.min_sites} sites joined in "
+                    f"{settings.join_deadline:g} s; missing: {', '.join(missing)}",
+                    where=", ".join(missing),
+                    action="check the site's job status, and that its subnets reach the "
+                    "coordinator's address and port",
+                )
+            self._grid.wait_for_sites(len(hoped), min(0.2, left))
+
+    def _live(self) -> list[int]:
+        return sorted(self._grid.get_node_ids())
+
+    def _quorum(self) -> list[int]:
+        """Live nodes, once they are enough; a dropped site has the round's deadline to return."""
+        settings = self._settings
+        deadline = time.monotonic() + settings.round_deadline
+        while True:
+            live = self._live()
+            if len(live) >= settings.min_sites:
+                return live
+            ended = self._ended()
+            possible = [site for site in settings.sites if site not in ended]
+            if len(possible) < settings.min_sites or time.monotonic() > deadline:
+                reasons = "; ".join(f"{site}: {why}" for site, why in sorted(ended.items()))
+                raise QuorumLost(
+                    f"{len(live)} live sites, min_sites is {settings.min_sites}"
+                    + (f" ({reasons})" if reasons else ""),
+                    where=", ".join(sorted(ended)) or None,
+                    action="mend the sites that left, or lower training.min_sites",
+                )
+            self._grid.wait_for_sites(settings.min_sites, 0.2)
+
+    # Phases of a round
+
+    def _train(
+        self, number: int, arrays: ArrayRecord, live: Sequence[int]
+    ) -> tuple[ArrayRecord, Metrics]:
+        with seeded(self._settings.seed, number):
+            messages = list(
+                self._strategy.configure_train(
+                    number, arrays, self._config(number), _Snapshot(self._grid, live)
+                )
+            )
+        replies = self._exchange(number, "train", messages, arrays)
+        if messages and len(replies) < self._settings.min_sites:
+            raise self._too_few(number, "train", len(replies))
+        aggregated, metrics = self._aggregate(
+            number, lambda: self._strategy.aggregate_train(number, replies)
+        )
+        return (arrays if aggregated is None else aggregated), dict(metrics or {})
+
+    def _evaluate(self, number: int, arrays: ArrayRecord) -> Metrics:
+        live = self._quorum()
+        with seeded(self._settings.seed, -number):
+            messages = list(
+                self._strategy.configure_evaluate(
+                    number, arrays, self._config(number), _Snapshot(self._grid, live)
+                )
+            )
+        replies = self._exchange(number, "evaluate", messages, None)
+        if not replies:
+            return {}
+        metrics = self._aggregate(
+            number, lambda: self._strategy.aggregate_evaluate(number, replies)
+        )
+        return dict(metrics or {})
+
+    def _serve_evaluate(self, number: int, arrays: ArrayRecord) -> Metrics:
+        if self._evaluate_fn is None:
+            return {}
+        return dict(self._evaluate_fn(number, arrays, self._summary))
+
+    def _config(self, number: int) -> ConfigRecord:
+        values: dict[str, Any] = dict(self._config_fn(number)) if self._config_fn else {}
+        if self._summary is not None:
+            values |= self._summary.to_config()
+        return ConfigRecord(values)
+
+    def _exchange(
+        self,
+        number: int,
+        phase: str,
+        messages: Sequence[Message],
+        reference: ArrayRecord | None,
+    ) -> list[Message]:
+        """Send, wait, and return the usable replies; journal every site's metrics or fault."""
+        began = time.monotonic()
+        replies = list(self._grid.send_and_receive(messages, timeout=self._settings.round_deadline))
+        seconds = time.monotonic() - began
+        answered = {reply.metadata.src_node_id for reply in replies}
+        for message in messages:
+            if message.metadata.dst_node_id not in answered:
+                self._fault(
+                    number,
+                    phase,
+                    self._grid.site_of(message.metadata.dst_node_id),
+                    f"no reply within the round deadline of {self._settings.round_deadline:g} s",
+                )
+        usable = []
+        traffic = self._grid.traffic()
+        for reply in sorted(replies, key=lambda r: r.metadata.src_node_id):
+            site = self._grid.site_of(reply.metadata.src_node_id)
+            found = fault(reply, reference, self._weight, self._needed if phase == "train" else ())
+            if found:
+                self._fault(number, phase, site, found)
+                continue
+            sent, received = traffic.get(site, (0, 0))
+            before = self._traffic.get(site, (0, 0))
+            self._traffic[site] = (sent, received)
+            self._journal.append(
+                "site-metrics",
+                round=number,
+                phase=phase,
+                site=site,
+                metrics=_metrics(reply),
+                seconds=seconds,
+                sent=sent - before[0],
+                received=received - before[1],
+            )
+            usable.append(reply)
+        return self._consistent(number, phase, usable)
+
+    def _consistent(self, number: int, phase: str, replies: list[Message]) -> list[Message]:
+        """Leave out sites whose metric names differ from those of most: Flower refuses a mix."""
+        names = Counter(frozenset(_metrics(reply)) for reply in replies)
+        if len(names) < 2:
+            return replies
+        usual = names.most_common(1)[0][0]
+        kept = []
+        for reply in replies:
+            odd = frozenset(_metrics(reply)) ^ usual
+            if odd:
+                self._fault(
+                    number,
+                    phase,
+                    self._grid.site_of(reply.metadata.src_node_id),
+                    f"its metrics differ from the other sites' in {', '.join(sorted(odd))}",
+                )
+            else:
+                kept.append(reply)
+        return kept
+
+    def _aggregate(self, number: int, aggregate: Callable[[], Any]) -> Any:
+        try:
+            return aggregate()
+        except (InconsistentMessageReplies, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(
+                f"{type(self._strategy).__name__} could not aggregate round {number}: {error}",
+                action="check the strategy's options against the number of sites, and that the "
+                "client code of all sites returns the same arrays and metrics",
+            ) from error
+
+    def _fault(self, number: int, phase: str, site: str, error: str) -> None:
+        self._journal.append("site-error", round=number, phase=phase, site=site, error=error)
+
+    def _too_few(self, number: int, phase: str, usable: int) -> QuorumLost:
+        return QuorumLost(
+            f"round {number}: {usable} usable replies to {phase}, "
+            f"min_sites is {self._settings.min_sites}",
+            action="read the site-error lines of the journal; `fedsm history` shows them",
+        )
+
+    # Before round 1
+
+    def _prepare(self) -> Summary:
+        replies = self._query("statistics", self._live())
+        if len(replies) < self._settings.min_sites:
+            raise self._too_few(0, "query.statistics", len(replies))
+        summary = combine(replies)
+        self._journal.append(
+            "preparation",
+            sites=sorted(replies),
+            examples=summary.rows,
+            statistics=["count", "sum", "sum of squares", "rows", "rows per class"],
+        )
+        return summary
+
+    def _ask_a_site(self) -> ArrayRecord:
+        for node in self._live():
+            replies = self._query("initial", [node])
+            for content in replies.values():
+                for record in content.array_records.values():
+                    return record
+        raise TrainingError(
+            "no site answered query.initial with arrays",
+            action="give the first arrays: training.model, training.initial: FILE.npz, or "
+            "train(initial=...)",
+        )
+
+    def _query(self, action: str, nodes: Sequence[int]) -> dict[str, RecordDict]:
+        messages = [
+            Message(
+                content=RecordDict({"config": ConfigRecord({})}),
+                message_type=f"{MessageType.QUERY}.{action}",
+                dst_node_id=node,
+            )
+            for node in nodes
+        ]
+        found = {}
+        for reply in self._grid.send_and_receive(messages, timeout=self._settings.round_deadline):
+            site = self._grid.site_of(reply.metadata.src_node_id)
+            if reply.has_error():
+                self._fault(
+                    0, f"query.{action}", site, reply.error.reason or "answered with an error"
+                )
+            else:
+                found[site] = reply.content
+        return found
+
+    def _checkpoint(self, number: int, arrays: ArrayRecord) -> None:
+        path = self._checkpoints / f"round-{number:04d}.npz"
+        save_npz(path, arrays)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self._journal.append("checkpoint", round=number, path=str(path), sha256=digest)
+
+
+def _metrics(reply: Message) -> Metrics:
+    return {
+        name: value
+        for record in reply.content.metric_records.values()
+        for name, value in record.items()
+    }
