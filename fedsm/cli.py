@@ -115,14 +115,16 @@ def plan(
     if as_json:
         _print_json(planned.as_data())
         return
-    console = Console()
-    console.print(f"run {planned.run} on {planned.cloud}, dialled at {planned.address}")
-    console.print(f"mode {planned.mode}", highlight=False)
+    from fedsm.report import console
+
+    out = console()
+    out.print(f"run {planned.run} on {planned.cloud}, dialled at {planned.address}")
+    out.print(f"mode {planned.mode}", highlight=False)
     for launch in planned.launches:
         console.rule(f"{launch.site}, account {launch.account_id}, {launch.region}")
-        console.print(f"assume {launch.role_arn}", highlight=False, soft_wrap=True)
-        console.print("sagemaker:CreateTrainingJob")
-        console.print_json(data=dict(launch.request))
+        out.print(f"assume {launch.role_arn}", highlight=False, soft_wrap=True)
+        out.print("sagemaker:CreateTrainingJob")
+        out.print_json(data=dict(launch.request))
 
 
 @app.command()
@@ -140,10 +142,10 @@ def _train(
     config: Path, overrides: list[str] | None, sites: list[str] | None, as_json: bool
 ) -> None:
     from fedsm.progress import Progress
-    from fedsm.report import summary
+    from fedsm.report import console, summary
 
     federation = _federation(config, overrides)
-    out = Console(stderr=as_json)
+    out = console(stderr=as_json)
     run_id = federation.new_run_id()
     try:
         with Progress(out) as progress:
@@ -162,7 +164,7 @@ def _train(
 @app.command()
 def status(run: RunId = None, config: Config = HERE, as_json: Json = False) -> None:
     """Show a run: its sites, rounds and models."""
-    from fedsm.report import summary
+    from fedsm.report import console, summary
 
     handle = _federation(config, None).attach(run)
     state = handle.status()
@@ -170,26 +172,27 @@ def status(run: RunId = None, config: Config = HERE, as_json: Json = False) -> N
         _print_json({**state.as_data(), "journal": str(handle.journal)})
         return
     gone = "" if state.ended or handle.alive else " (its coordinator is gone)"
-    console = Console()
-    console.print(f"{state.run}: {state.status}{gone}")
-    console.print(summary(state))
+    out = console()
+    why = f": {state.reason}" if state.reason else ""
+    out.print(f"{state.run} {state.status}{gone}{why}", highlight=False, markup=False)
+    out.print(summary(state))
 
 
 @app.command()
 def history(run: RunId = None, config: Config = HERE, as_json: Json = False) -> None:
     """Show every round of a run."""
-    from fedsm.report import rounds_table
+    from fedsm.report import console, rounds_table
 
     handle = _federation(config, None).attach(run)
     if as_json:
         _print_json(handle.history())
         return
     state = handle.status()
-    console = Console()
-    console.print(rounds_table(state, last=max(1, len(state.rounds))))
+    out = console()
+    out.print(rounds_table(state, last=max(1, len(state.rounds))))
     for site in state.sites.values():
         for error in site.errors:
-            console.print(f"{site.name}: {error}", highlight=False, markup=False)
+            out.print(f"{site.name}: {error}", highlight=False, markup=False)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import secrets
 import threading
@@ -143,6 +144,8 @@ class Coordinator:
         FedsmError
             Whatever ended the run; jobs are stopped and the journal says why.
         """
+        # Flower's strategies log each step; the journal has it all.
+        logging.getLogger("flwr").setLevel(logging.WARNING)
         (self._directory / PID_FILE).write_text(str(os.getpid()))
         sessions = Sessions(self._cloud.coordinator(), session_name(self._run))
         pump: Pump | None = None

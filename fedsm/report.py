@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from fedsm.state import RunState
 
 _COLOURS = {"Completed": "green", "Failed": "red", "Stopped": "yellow"}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where tables go; wide enough for them where nobody's terminal sets the width."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 120)
 
 
 def number(value: Any, digits: int = 4) -> str:
@@ -22,47 +28,43 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def sites_table(state: RunState) -> Table:
-    """One row a site: account, job, status, billable seconds."""
-    table = Table(title=f"Sites ({state.isolation})", title_justify="left")
-    for column in ("site", "account", "job", "status", "seconds", "note"):
-        table.add_column(
-            column, overflow="fold", justify="right" if column == "seconds" else "left"
-        )
+    """One row a site: account, status, billable seconds, and its last validation metrics."""
+    table = Table(title=f"Sites (isolation: {state.isolation})", title_justify="left")
+    for column in ("site", "account", "status", "seconds", "rows", "loss", "AUC", "note"):
+        right = column in ("seconds", "rows", "loss", "AUC")
+        table.add_column(column, overflow="fold", justify="right" if right else "left")
     for site in state.sites.values():
         status = site.status
         if status == "InProgress":
             status = "in the run" if site.joined else site.secondary or "Starting"
-        note = site.reason or (site.errors[-1] if site.errors else "")
+        metrics = state.last_metrics(site.name)
         table.add_row(
             site.name,
             site.account,
-            site.job,
             Text(status, style=_COLOURS.get(site.status, "")),
             str(site.seconds) if site.seconds else "",
-            Text(note),
+            number(metrics.get("train", {}).get("num-examples")),
+            number(metrics.get("evaluate", {}).get("loss")),
+            number(metrics.get("evaluate", {}).get("auc")),
+            Text(site.reason or (site.errors[-1] if site.errors else "")),
         )
     return table
 
 
 def rounds_table(state: RunState, *, last: int = 10) -> Table:
-    """The last rounds: the coordinator's test rows, the sites' average, each site's AUC."""
+    """The last rounds: metrics on the coordinator's test rows, and averaged over the sites."""
     shown = state.rounds[-last:]
     title = f"Rounds {state.current_round}/{state.rounds_planned}"
     if len(shown) < len(state.rounds):
-        title += f" (the last {last}; all: fedsm history)"
+        title += f", the last {last} (all: fedsm history)"
     table = Table(title=title, title_justify="left")
-    table.add_column("round", justify="right")
-    for column in ("test loss", "test AUC", "test accuracy", "sites' loss", "sites' accuracy"):
-        table.add_column(column, justify="right")
-    for name in state.sites:
-        table.add_column(f"{name} AUC", justify="right")
-    table.add_column("s", justify="right")
+    for column in ("round", "test loss", "AUC", "accuracy", "sites' loss", "AUC", "accuracy", "s"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in shown:
         table.add_row(
             str(row.number),
             *(number(row.server.get(key)) for key in ("loss", "auc", "accuracy")),
-            *(number(row.evaluate.get(key)) for key in ("loss", "accuracy")),
-            *(number(_evaluate(row.sites, name).get("auc")) for name in state.sites),
+            *(number(row.evaluate.get(key)) for key in ("loss", "auc", "accuracy")),
             f"{row.seconds:.2f}",
         )
     return table
@@ -75,17 +77,15 @@ def summary(state: RunState) -> RenderableType:
         calls = {where: sum(counts.values()) for where, counts in state.calls.items()}
         parts.append(Text("AWS calls: " + ", ".join(f"{where} {n}" for where, n in calls.items())))
     if state.model:
-        parts.append(Text(f"Model of the coordinator: {state.model}"))
+        parts.append(_line(f"Model of the coordinator: {state.model}"))
     for site in state.sites.values():
         if site.artifacts and site.status == "Completed":
-            parts.append(Text(f"Model of {site.name}: {site.artifacts}"))
+            parts.append(_line(f"Model of {site.name}: {site.artifacts}"))
     if state.experiment:
         parts.append(Text(f"SageMaker experiment: {state.experiment}"))
-    if state.reason:
-        parts.append(Text(f"{state.status}: {state.reason}", style="red"))
     return Group(*parts)
 
 
-def _evaluate(sites: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, Any]:
-    found = sites.get(name, {}).get("evaluate", {})
-    return found if isinstance(found, Mapping) else {}
+def _line(text: str) -> Text:
+    """A line that is never broken, so that a path can be copied from it."""
+    return Text(text, no_wrap=True, overflow="ignore")

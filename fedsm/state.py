@@ -62,6 +62,14 @@ class RunState:
         """Whether the run is over."""
         return self.status in ("Completed", "Failed", "Stopped")
 
+    def last_metrics(self, site: str) -> Mapping[str, Mapping[str, Any]]:
+        """A site's metrics by phase, of the last round it took part in."""
+        for rounds in (self._metrics.values(), (r.sites for r in reversed(self.rounds))):
+            for sites in rounds:
+                if site in sites:
+                    return sites[site]
+        return {}
+
     def apply(self, event: Event) -> None:
         """Take one event in."""
         handler = getattr(self, "_on_" + event.kind.replace("-", "_"), None)

@@ -205,9 +205,7 @@ class Loop:
             hoped = [site for site in settings.sites if site not in ended]
             if len(hoped) < settings.min_sites:
                 raise JobError(
-                    "the job ended before it joined: "
-                    + "; ".join(f"{site}: {reason}" for site, reason in sorted(ended.items())),
-                    where=", ".join(sorted(ended)),
+                    f"{_grouped(ended)} (the job ended before it joined)",
                     action="let the site's owner read the job's log and mend the cause",
                 )
             if len(live) >= len(hoped):
@@ -241,11 +239,9 @@ class Loop:
             ended = self._ended()
             possible = [site for site in settings.sites if site not in ended]
             if len(possible) < settings.min_sites or time.monotonic() > deadline:
-                reasons = "; ".join(f"{site}: {why}" for site, why in sorted(ended.items()))
+                why = f": {_grouped(ended)}" if ended else ""
                 raise QuorumLost(
-                    f"{len(live)} live sites, min_sites is {settings.min_sites}"
-                    + (f" ({reasons})" if reasons else ""),
-                    where=", ".join(sorted(ended)) or None,
+                    f"{len(live)} live sites, min_sites is {settings.min_sites}{why}",
                     action="mend the sites that left, or lower training.min_sites",
                 )
             self._grid.wait_for_sites(settings.min_sites, 0.2)
@@ -441,3 +437,11 @@ def _metrics(reply: Message) -> Metrics:
         for record in reply.content.metric_records.values()
         for name, value in record.items()
     }
+
+
+def _grouped(ended: Mapping[str, str]) -> str:
+    """Sites by the reason their jobs ended: ``a, b: reason; c: another``."""
+    sites: dict[str, list[str]] = {}
+    for site, reason in sorted(ended.items()):
+        sites.setdefault(reason, []).append(site)
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in sites.items())

@@ -6,8 +6,7 @@ import re
 from typing import Any
 
 import boto3
-from botocore.awsrequest import AWSPreparedRequest
-from botocore.compat import HTTPHeaders
+from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
 from botocore.parsers import ResponseParserError, create_parser
@@ -49,9 +48,7 @@ class ProofChecker:
         """
         url = endpoint(region, self._environment)
         method, path, headers, body = rebuild(proof, binding, region, host_of(url))
-        request = AWSPreparedRequest(
-            method, url + path, HTTPHeaders.from_dict(headers), body, stream_output=False
-        )
+        request = AWSRequest(method, url + path, headers, body).prepare()
         try:
             answer = self._http.send(request)
             parsed = create_parser("query").parse(

@@ -145,7 +145,8 @@ def _session(source: boto3.Session, credentials: Any, region: str) -> boto3.Sess
     core.set_config_variable("region", region)
     endpoint = source._session.get_config_variable("endpoint_url")
     if endpoint:
-        core.set_config_variable("endpoint_url", endpoint)
+        # The session's own variable gives way to botocore's provider of endpoints; the store's not.
+        core.get_component("config_store").set_config_variable("endpoint_url", endpoint)
     return boto3.Session(botocore_session=core, region_name=region)
 
 
