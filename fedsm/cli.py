@@ -121,7 +121,7 @@ def plan(
     out.print(f"run {planned.run} on {planned.cloud}, dialled at {planned.address}")
     out.print(f"mode {planned.mode}", highlight=False)
     for launch in planned.launches:
-        console.rule(f"{launch.site}, account {launch.account_id}, {launch.region}")
+        out.rule(f"{launch.site}, account {launch.account_id}, {launch.region}")
         out.print(f"assume {launch.role_arn}", highlight=False, soft_wrap=True)
         out.print("sagemaker:CreateTrainingJob")
         out.print_json(data=dict(launch.request))

@@ -16,7 +16,7 @@ ROOT = Path(fedsm.__file__).parent
 
 # Each room may import the rooms of its own level and below.
 LEVELS = [
-    {"cli"},
+    {"cli", "__main__"},
     {"progress", "report", "scaffold"},
     {"federation"},
     {"run"},

@@ -1,0 +1,5 @@
+"""``python -m fedsm``."""
+
+from fedsm.cli import main
+
+main()
