@@ -25,7 +25,7 @@ from fedsm.clouds import Cloud
 from fedsm.config import FederationConfig
 from fedsm.errors import FedsmError
 from fedsm.events import Journal
-from fedsm.execute import Launcher, RunningJob, Watcher
+from fedsm.execute import Launcher, Watcher
 from fedsm.learning.arrays import arrays_from_npz, save_npz
 from fedsm.learning.models import adapter
 from fedsm.learning.strategies import make_strategy
@@ -192,45 +192,52 @@ class Coordinator:
             sts_region=config.coordinator.region,
             on_event=self._on_event,
         )
+        loop = self._loop(grid)
         port = grid.start()
         try:
             plan = make_plan(
                 config, self._run, self._bundle, certificate.der_base64, join_ids, port
             )
             self._started(plan)
-            running = launcher.start(plan)
-            return self._rounds(grid, launcher, running)
+            launcher.start(plan)
+            return self._rounds(grid, loop, launcher)
+        except BaseException:
+            self._stop_jobs(launcher)
+            raise
         finally:
             grid.close()
 
     def _on_event(self, kind: str, data: dict[str, Any]) -> None:
         self.journal.append(kind, **data)
 
-    def _rounds(self, grid: StreamGrid, launcher: Launcher, running: list[RunningJob]) -> Outcome:
+    def _rounds(self, grid: StreamGrid, loop: Loop, launcher: Launcher) -> Outcome:
         def on_end(site: str, state: JobState) -> None:
-            reason = state.reason or f"its job is {state.status}"
-            self._ended[site] = reason
+            self._ended[site] = state.reason or f"its job is {state.status}"
             if not self._closing:
-                grid.end_site(site, reason)
+                grid.end_site(site, self._ended[site])
 
-        watcher = Watcher(running, self.journal, on_end, self._cloud.poll_interval)
-        watcher.start()
-        try:
-            outcome = self._loop(grid).run()
+        with Watcher(launcher.created, self.journal, on_end, self._cloud.poll_interval) as watcher:
+            outcome = loop.run()
             self._closing = True
             self._write_model(outcome)
             grid.finish(self._closing_message(outcome), timeout=CLOSING_SECONDS)
-            if not watcher.wait(CLOSING_SECONDS):
-                # A job that took the model and stays must not go on billing.
-                launcher.stop([job for job in running if job.site not in self._ended])
-                watcher.wait(CLOSING_SECONDS)
-            return outcome
-        except BaseException:
-            launcher.stop([job for job in running if job.site not in self._ended])
             watcher.wait(CLOSING_SECONDS)
-            raise
-        finally:
-            watcher.close()
+        # A job that took the model and stays must not go on billing.
+        self._stop_jobs(launcher)
+        return outcome
+
+    def _stop_jobs(self, launcher: Launcher) -> None:
+        """Stop the jobs that have not ended, and see them end."""
+        left = [job for job in launcher.created if job.site not in self._ended]
+        if not left:
+            return
+
+        def on_end(site: str, state: JobState) -> None:
+            self._ended[site] = state.reason or f"its job is {state.status}"
+
+        launcher.stop(left)
+        with Watcher(left, self.journal, on_end, self._cloud.poll_interval) as watcher:
+            watcher.wait(CLOSING_SECONDS)
 
     def _loop(self, grid: StreamGrid) -> Loop:
         config, training = self._config, self._config.training

@@ -11,7 +11,7 @@ run-started        run, federation, rounds, strategy, options, hyperparameters, 
                    bundle, cloud, min_sites, model, isolation
 call               site, action, phase (begin|end|failed), detail
 job-created        site, account, job, arn
-job-status         site, job, status, secondary, reason, seconds
+job-status         site, job, status, secondary, reason, seconds, artifacts
 site-joined        site, device, again
 site-lost          site, reason
 preparation        sites, examples, classes, statistics (names of what left each site)
@@ -20,7 +20,8 @@ site-metrics       round, phase (train|evaluate), site, metrics, seconds, sent, 
 site-error         round, phase, site, error
 round-ended        round, seconds, train, evaluate, server (metrics, each may be empty)
 checkpoint         round, path, sha256
-tracking           tracker, status, error
+calls              calls: site to API operation to how often it was called
+tracking           tracker, status (retrying|recovered|left-out|behind), error
 run-ended          status (Completed|Failed|Stopped), reason, model, model_sha256
 =================  ==================================================================
 """

@@ -40,12 +40,18 @@ class Launcher:
         The coordinator's session.
     journal : Journal
         Records each call before and after it is made.
+
+    Attributes
+    ----------
+    created : list of RunningJob
+        Jobs that AWS said it created.
     """
 
     def __init__(self, sessions: Sessions, source: boto3.Session, journal: Journal) -> None:
         self._sessions = sessions
         self._source = source
         self._journal = journal
+        self.created: list[RunningJob] = []
 
     def sagemaker(self, launch: SiteLaunch) -> Any:
         """The site's SageMaker client; assumes its role."""
@@ -66,9 +72,9 @@ class Launcher:
         attempted: list[RunningJob] = []
 
         def create(launch: SiteLaunch) -> None:
-            client = self.sagemaker(launch)
-            attempted.append(RunningJob(launch.site, launch.job_name, client))
-            self._create(client, launch)
+            job = RunningJob(launch.site, launch.job_name, self.sagemaker(launch))
+            attempted.append(job)
+            self._create(job, launch)
 
         try:
             _in_parallel(self._assume, plan.launches)
@@ -77,7 +83,7 @@ class Launcher:
             # Ctrl-C included. Attempts, not answers: a job whose answer was lost would bill on.
             self.stop(attempted)
             raise
-        return attempted
+        return self.created
 
     def stop(self, running: list[RunningJob]) -> None:
         """Ask all jobs to stop; failures are journalled, and none hides another."""
@@ -98,13 +104,14 @@ class Launcher:
     def _assume(self, launch: SiteLaunch) -> None:
         self._call(launch.site, "sts:AssumeRole", launch.role_arn, lambda: self.sagemaker(launch))
 
-    def _create(self, client: Any, launch: SiteLaunch) -> None:
+    def _create(self, job: RunningJob, launch: SiteLaunch) -> None:
         arn = self._call(
             launch.site,
             "sagemaker:CreateTrainingJob",
             launch.job_name,
-            lambda: jobs.create(client, launch.site, launch.request),
+            lambda: jobs.create(job.client, launch.site, launch.request),
         )
+        self.created.append(job)
         self._journal.append(
             "job-created",
             site=launch.site,
@@ -147,7 +154,7 @@ def _in_parallel(work: Callable[[SiteLaunch], Any], launches: tuple[SiteLaunch, 
 
 
 class Watcher:
-    """Polls ``DescribeTrainingJob`` of every job until it has ended.
+    """Polls ``DescribeTrainingJob`` of every job until it has ended, inside a ``with`` block.
 
     Parameters
     ----------
@@ -177,9 +184,13 @@ class Watcher:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="fedsm-watcher", daemon=True)
 
-    def start(self) -> None:
-        """Begin to poll."""
+    def __enter__(self) -> Watcher:
         self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
 
     @property
     def states(self) -> Mapping[str, jobs.JobState]:
@@ -191,12 +202,6 @@ class Watcher:
         """Wait until every job has ended; ``False`` when time ran out."""
         with self._changed:
             return self._changed.wait_for(self._all_ended, timeout)
-
-    def close(self) -> None:
-        """Stop polling."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(self._interval + 60)
 
     def _all_ended(self) -> bool:
         return all(

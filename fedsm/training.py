@@ -406,7 +406,7 @@ class Loop:
     def _query(self, action: str, nodes: Sequence[int]) -> dict[str, RecordDict]:
         messages = [
             Message(
-                content=RecordDict({"config": ConfigRecord({})}),
+                content=RecordDict({"config": self._config(0)}),
                 message_type=f"{MessageType.QUERY}.{action}",
                 dst_node_id=node,
             )

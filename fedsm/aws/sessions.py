@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import boto3
-from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from botocore.credentials import AssumeRoleCredentialFetcher, RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session as BotocoreSession
 
@@ -101,11 +101,8 @@ class Sessions:
                 role_arn=role_arn,
                 extra_args=attempt,
             )
-            credentials = DeferredRefreshableCredentials(
-                refresh_using=fetcher.fetch_credentials, method="assume-role"
-            )
             try:
-                credentials.get_frozen_credentials()
+                first = fetcher.fetch_credentials()
             except ClientError as refused:
                 error = refused
                 if error_code(refused) != "AccessDenied":
@@ -114,6 +111,9 @@ class Sessions:
                 error = failed
                 break
             else:
+                credentials = RefreshableCredentials.create_from_metadata(
+                    first, refresh_using=fetcher.fetch_credentials, method="assume-role"
+                )
                 return _session(source, credentials, region)
         raise _cannot_assume(where, role_arn, external_id, self._caller(source), error) from error
 

@@ -1,0 +1,1 @@
+"""What is learned and how: preparation, models, strategies, checks and metrics."""

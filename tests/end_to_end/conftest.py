@@ -34,16 +34,13 @@ class Project:
         """Put the shipped client code back, with some files replaced (``app`` for ``app.py``)."""
         place = self.directory / "client_code"
         shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(
-            asset("client_code"), place, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(asset("client_code"), place, ignore=shutil.ignore_patterns("__pycache__"))
         for name, text in files.items():
             (place / f"{name}.py").write_text(text, encoding="utf-8")
 
     def federation(self, overrides: dict[str, Any] | None = None) -> Federation:
         """The federation, its bundle published at every site."""
         federation = Federation.load(self.directory, {**FAST, **(overrides or {})})
-        assert federation.cloud is not None
         for site in federation.config.sites:
             federation.publish(site.name)
         return federation
@@ -57,6 +54,8 @@ class Project:
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("federation")
     write(place, "breast-cancer", None)
+    # Up with the federation as it was agreed: what a test spoils is not set up to match.
+    assert Federation.load(place).cloud.isolation
     yield place
     local.down(place)
 

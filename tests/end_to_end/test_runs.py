@@ -59,7 +59,8 @@ def train(message: Message, context: Context) -> Message:
     X, y = load_data(context, "train")
     model.fit(X, y)
     arrays = ArrayRecord([model.coef_, model.intercept_])
-    metrics = MetricRecord({"num-examples": len(X), "train_logloss": log_loss(y, model.predict_proba(X))})
+    loss = log_loss(y, model.predict_proba(X))
+    metrics = MetricRecord({"num-examples": len(X), "train_logloss": loss})
     return Message(content=RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
 
@@ -67,7 +68,8 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     model = create_model(message, context)
     X, y = load_data(context, "validation")
-    metrics = MetricRecord({"num-examples": len(X), "test_logloss": log_loss(y, model.predict_proba(X), labels=[0, 1])})
+    loss = log_loss(y, model.predict_proba(X), labels=[0, 1])
+    metrics = MetricRecord({"num-examples": len(X), "test_logloss": loss})
     return Message(content=RecordDict({"metrics": metrics}), reply_to=message)
 '''
 
@@ -171,7 +173,8 @@ def test_a_job_killed_in_round_2_leaves_the_run_to_the_others(project: Project) 
 COORDINATOR = """
 import sys, time
 from fedsm import Federation
-Federation.load(sys.argv[1], {fast!r}).train(run=sys.argv[2], config_fn=lambda r: time.sleep(0.3) or {{}})
+federation = Federation.load(sys.argv[1], {fast!r})
+federation.train(run=sys.argv[2], config_fn=lambda number: time.sleep(0.3) or {{}})
 """
 
 
@@ -192,9 +195,7 @@ def test_jobs_outlive_a_killed_coordinator_and_leave_by_themselves(project: Proj
     assert local.status(project.directory) is not None
     jobs = {s.name: s.job for s in run.status().sites.values()}
     assert all(describe(federation, name, job) == "InProgress" for name, job in jobs.items())
-    wait_for(
-        lambda: all(describe(federation, n, j) != "InProgress" for n, j in jobs.items()), 40
-    )
+    wait_for(lambda: all(describe(federation, n, j) != "InProgress" for n, j in jobs.items()), 40)
     assert {describe(federation, n, j) for n, j in jobs.items()} == {"Completed"}
 
 

@@ -1,0 +1,262 @@
+"""Logistic regression of which a site does a few steps a round.
+
+The federation's objective is scikit-learn's, divided by ``C N`` (N: training rows of all sites):
+
+    F(w) = 1/N sum_i loss_i(w) + |coef|^2 / (2 C N)
+
+A site minimises the same with the mean over its own n_k rows, F_k. The average of F_k weighted by
+n_k / N is F, so the penalty counts once, whatever the sites' sizes. In scikit-learn's terms the
+site's own C is ``C N / n_k``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from fedsm.errors import ConfigError
+
+Matrix = NDArray[np.float64]
+Classes = NDArray[np.intp]
+
+SOLVERS = ("gradient", "lbfgs", "newton-cg", "newton-cholesky")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hyperparameters.
+
+    Attributes
+    ----------
+    c : float
+        Inverse strength of the L2 penalty, as in scikit-learn on the pooled rows.
+    penalty : str
+        ``l2`` or ``none``.
+    local_steps : int
+        Steps of the solver a round.
+    learning_rate : float
+        First step length tried by ``gradient``.
+    solver : str
+        ``gradient``, or a solver of scikit-learn's that is started at the global model.
+    """
+
+    c: float = 1.0
+    penalty: str = "l2"
+    local_steps: int = 5
+    learning_rate: float = 0.5
+    solver: str = "gradient"
+
+    @classmethod
+    def from_run_config(cls, config: Mapping[str, Any]) -> Settings:
+        """Read ``c``, ``penalty``, ``local-steps``, ``learning-rate`` and ``solver``.
+
+        Raises
+        ------
+        ConfigError
+            Values are out of their range; all are listed.
+        """
+        faults: list[tuple[str, str]] = []
+
+        def number(key: str, default: float, *, whole: bool = False) -> float:
+            value = config.get(key, default)
+            kinds = int if whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < np.inf:
+                faults.append((key, f"must be a {'whole ' if whole else ''}number above 0"))
+                return default
+            return value
+
+        def choice(key: str, default: str, valid: tuple[str, ...]) -> str:
+            value = config.get(key, default)
+            if value not in valid:
+                faults.append((key, f"must be one of {', '.join(valid)}"))
+            return str(value)
+
+        settings = cls(
+            c=float(number("c", cls.c)),
+            penalty=choice("penalty", cls.penalty, ("l2", "none")),
+            local_steps=int(number("local-steps", cls.local_steps, whole=True)),
+            learning_rate=float(number("learning-rate", cls.learning_rate)),
+            solver=choice("solver", cls.solver, SOLVERS),
+        )
+        if faults:
+            raise ConfigError(
+                "hyperparameters of the logistic regression are wrong",
+                where="training.hyperparameters",
+                action="correct them in federation.yaml",
+                faults=tuple(faults),
+            )
+        return settings
+
+    @property
+    def inverse_penalty(self) -> float:
+        """C of the pooled rows; infinite without a penalty."""
+        return self.c if self.penalty == "l2" else np.inf
+
+
+def initial_parameters(features: int, classes: int) -> ArrayRecord:
+    """All zeros, in scikit-learn's shapes: one row of coefficients for two classes."""
+    outputs = 1 if classes == 2 else classes
+    return _record(np.zeros((outputs, features)), np.zeros(outputs))
+
+
+def get_parameters(model: LogisticRegression) -> ArrayRecord:
+    """``coef`` and ``intercept`` of a model, float64."""
+    return _record(model.coef_, model.intercept_)
+
+
+def _record(coef: Matrix, intercept: Matrix) -> ArrayRecord:
+    return ArrayRecord({"coef": Array(coef), "intercept": Array(intercept)})
+
+
+def set_parameters(model: LogisticRegression, arrays: ArrayRecord, classes: int) -> None:
+    """Put parameters into a model whose labels are the class indices ``0..classes-1``.
+
+    Raises
+    ------
+    ConfigError
+        The arrays are not those of a logistic regression of that many classes.
+    """
+    outputs = 1 if classes == 2 else classes
+    try:
+        # A copy in C order: what comes out of a message may be a view of its buffer.
+        coef = np.array(arrays["coef"].numpy(), dtype=np.float64, order="C")
+        intercept = np.array(arrays["intercept"].numpy(), dtype=np.float64, order="C")
+    except KeyError as error:
+        raise _other_model(f"array {error.args[0]!r} is missing") from None
+    if coef.ndim != 2 or coef.shape[0] != outputs or intercept.shape != (outputs,):
+        raise _other_model(f"coef has shape {coef.shape}, intercept {intercept.shape}")
+    model.classes_ = np.arange(classes)
+    model.coef_, model.intercept_ = coef, intercept
+    model.n_features_in_ = coef.shape[1]
+    model.n_iter_ = np.zeros(1, dtype=np.int32)
+
+
+def _other_model(fault: str) -> ConfigError:
+    return ConfigError(
+        f"the arrays are not a logistic regression's: {fault}",
+        where="training.initial",
+        action="start from the model adapter, or from arrays of this model",
+    )
+
+
+def probabilities(model: LogisticRegression, x: Matrix) -> Matrix:
+    """Predicted probabilities, shape (rows, classes); there may be no row."""
+    if len(x) == 0:
+        return np.zeros((0, len(model.classes_)))
+    predicted: Matrix = model.predict_proba(x)
+    return predicted
+
+
+def fit(
+    model: LogisticRegression,
+    x: Matrix,
+    y: Classes,
+    settings: Settings,
+    *,
+    rows: int,
+    proximal_mu: float = 0.0,
+) -> None:
+    """Move a model some steps towards the optimum of the site's share of the objective, in place.
+
+    Parameters
+    ----------
+    model : LogisticRegression
+        Holds the global parameters.
+    x : ndarray, shape (n, features)
+        Standardised rows, nothing missing.
+    y : ndarray of int, shape (n,)
+        Class indices; classes may be missing.
+    rows : int
+        Training rows of all sites.
+    proximal_mu : float
+        Weight of FedProx's term ``mu/2 |w - w_global|^2``, added to F_k.
+
+    Raises
+    ------
+    ConfigError
+        A proximal term with a solver of scikit-learn's, which has none.
+    """
+    if settings.solver == "gradient":
+        _descend(model, x, y, settings, rows, proximal_mu)
+        return
+    if proximal_mu:
+        raise ConfigError(
+            f"solver {settings.solver} has no proximal term",
+            where="training.hyperparameters.solver",
+            action="use solver: gradient with fedprox",
+        )
+    _refit(model, x, y, settings, rows)
+
+
+def _descend(
+    model: LogisticRegression,
+    x: Matrix,
+    y: Classes,
+    settings: Settings,
+    rows: int,
+    mu: float,
+) -> None:
+    """Gradient descent; a step is halved until it meets Armijo's condition.
+
+    Steps of one length at all sites keep the average of the updates close to a step on F, which
+    steps found by each site's own line search do not.
+    """
+    outputs = len(model.intercept_)
+    # One matrix for both: the intercept is the last column, unpenalised.
+    start = np.column_stack([model.coef_, model.intercept_])
+    design = np.column_stack([x, np.ones(len(x))])
+    target = np.eye(max(outputs, 2))[y][:, -outputs:]
+    shrink = np.full(design.shape[1], 1.0 / (settings.inverse_penalty * rows))
+    shrink[-1] = 0.0
+
+    def objective(w: Matrix) -> float:
+        z = design @ w.T
+        log_sum = np.logaddexp(0.0, z[:, 0]) if outputs == 1 else np.logaddexp.reduce(z, axis=1)
+        loss = (log_sum - (z * target).sum(axis=1)).mean()
+        return float(loss + (shrink * w**2).sum() / 2 + mu / 2 * np.square(w - start).sum())
+
+    def gradient(w: Matrix) -> Matrix:
+        z = design @ w.T
+        log_sum = np.logaddexp(0.0, z) if outputs == 1 else np.logaddexp.reduce(z, 1)[:, None]
+        residual = np.exp(z - log_sum) - target
+        slope: Matrix = residual.T @ design / len(design) + shrink * w + mu * (w - start)
+        return slope
+
+    w = start
+    for _ in range(settings.local_steps):
+        slope, value, step = gradient(w), objective(w), settings.learning_rate
+        decrease = float(np.square(slope).sum()) / 2
+        # The lower bound ends the halving where rounding hides any further decrease.
+        while objective(w - step * slope) > value - step * decrease and step > 1e-10:
+            step /= 2
+        w = w - step * slope
+    model.coef_, model.intercept_ = w[:, :-1].copy(), w[:, -1].copy()
+
+
+def _refit(model: LogisticRegression, x: Matrix, y: Classes, settings: Settings, rows: int) -> None:
+    """Steps of scikit-learn's solver from the parameters that the model holds."""
+    classes = len(model.classes_)
+    missing = np.setdiff1d(np.arange(classes), y)
+    # scikit-learn wants every class among the labels: a row of weight 0 stands for a missing one.
+    weight = np.concatenate([np.ones(len(y)), np.zeros(len(missing))])
+    model.set_params(
+        C=settings.inverse_penalty * rows / len(y),
+        solver=settings.solver,
+        max_iter=settings.local_steps,
+        warm_start=True,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(
+            np.vstack([x, np.zeros((len(missing), x.shape[1]))]),
+            np.concatenate([y, missing]),
+            sample_weight=weight,
+        )
