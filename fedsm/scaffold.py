@@ -96,11 +96,16 @@ def local_federation(dataset: Dataset) -> dict[str, Any]:
         },
         "sites": [_site(name, i) for i, name in enumerate(dataset.sites)],
         "training": {
-            "rounds": 50,
+            "rounds": 10,
             "strategy": "fedavg",
             "model": "logistic-regression",
             "prepare": "standardize",
-            "hyperparameters": {"label": dataset.label, "local-steps": 5},
+            "hyperparameters": {
+                "label": dataset.label,
+                "local-steps": 5,
+                "learning-rate": 0.5,
+                "c": 1.0,
+            },
             "test": "data/test.csv",
             "join_deadline": 120,
             "round_deadline": 60,

@@ -288,9 +288,10 @@ class Loop:
 
     def _config(self, number: int) -> ConfigRecord:
         values: dict[str, Any] = dict(self._config_fn(number)) if self._config_fn else {}
-        if self._summary is not None:
-            values |= self._summary.to_config()
-        return ConfigRecord(values)
+        return ConfigRecord(values | self._prepared())
+
+    def _prepared(self) -> dict[str, Any]:
+        return {} if self._summary is None else self._summary.to_config()
 
     def _exchange(
         self,
@@ -406,7 +407,7 @@ class Loop:
     def _query(self, action: str, nodes: Sequence[int]) -> dict[str, RecordDict]:
         messages = [
             Message(
-                content=RecordDict({"config": self._config(0)}),
+                content=RecordDict({"config": ConfigRecord(self._prepared())}),
                 message_type=f"{MessageType.QUERY}.{action}",
                 dst_node_id=node,
             )

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# CI provides everything that a test may need, so that no skip there is expected.
+EXPECTED_SKIPS: tuple[str, ...] = ()
+_skipped: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember what was skipped."""
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _skipped.append(f"{report.nodeid}: {report.longrepr[2]}")  # type: ignore[index]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skip that nobody expected fails the run."""
+    surprise = [line for line in _skipped if not any(e in line for e in EXPECTED_SKIPS)]
+    if surprise and os.environ.get("FEDSM_CI") and not hasattr(session.config, "workerinput"):
+        print("\nskipped unexpectedly:\n  " + "\n  ".join(surprise))
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -1,0 +1,175 @@
+"""Requests and replies of the local cloud, and AWS's error formats.
+
+One `ApiError` is worded once; `render_error` writes it in the format of the service that was asked
+(query XML, EC2 XML, S3 XML, JSON 1.1 or REST JSON), with the code that this service uses for it.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+from xml.sax.saxutils import escape
+
+QUERY_SERVICES = frozenset(
+    {"sts", "iam", "ec2", "cloudformation", "sns", "elasticloadbalancing", "autoscaling", "rds"}
+)
+
+_JSON_CODES = {
+    "InvalidClientTokenId": ("UnrecognizedClientException", 400),
+    "SignatureDoesNotMatch": ("InvalidSignatureException", 400),
+    "ExpiredToken": ("ExpiredTokenException", 400),
+    "MissingAuthenticationToken": ("MissingAuthenticationTokenException", 400),
+    "IncompleteSignature": ("IncompleteSignatureException", 400),
+    "RequestExpired": ("InvalidSignatureException", 400),
+    "AccessDenied": ("AccessDeniedException", 400),
+}
+_S3_CODES = {
+    "InvalidClientTokenId": ("InvalidAccessKeyId", 403),
+    "ExpiredToken": ("ExpiredToken", 400),
+    "MissingAuthenticationToken": ("AccessDenied", 403),
+    "IncompleteSignature": ("AuthorizationHeaderMalformed", 400),
+    "RequestExpired": ("RequestTimeTooSkewed", 403),
+}
+_EC2_CODES = {
+    "InvalidClientTokenId": ("AuthFailure", 401),
+    "SignatureDoesNotMatch": ("AuthFailure", 401),
+    "ExpiredToken": ("RequestExpired", 400),
+    "MissingAuthenticationToken": ("AuthFailure", 401),
+    "IncompleteSignature": ("AuthFailure", 401),
+    "AccessDenied": ("UnauthorizedOperation", 403),
+}
+_QUERY_CODES = {"RequestExpired": ("SignatureDoesNotMatch", 403)}
+
+
+class ApiError(Exception):
+    """An error that the cloud answers with.
+
+    Parameters
+    ----------
+    code : str
+        AWS's error code, in the spelling of the query protocol.
+    message : str
+        The sentence that the caller reads.
+    status : int
+        HTTP status, where the service's format does not prescribe another.
+    """
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(code, message)
+        self.code, self.message, self.status = code, message, status
+
+
+def not_modelled(what: str) -> ApiError:
+    """The refusal of what this cloud does not imitate; never a silent imitation."""
+    return ApiError("NotImplemented", f"the local cloud does not model {what}", 501)
+
+
+@dataclass(slots=True)
+class Call:
+    """One HTTP request.
+
+    Attributes
+    ----------
+    method, target : str
+        HTTP method, and path with query as they came over the wire.
+    headers : Mapping[str, str]
+        Names in lower case; repeated ones joined by commas.
+    body : bytes
+        The payload, without ``aws-chunked`` framing once the signature is checked.
+    service, region : str
+        From the credential scope of the signature.
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+    service: str = ""
+    region: str = "us-east-1"
+    original_headers: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def raw_path(self) -> str:
+        return self.target.split("?", 1)[0]
+
+    @property
+    def path(self) -> str:
+        return unquote(self.raw_path)
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
+
+    @property
+    def form(self) -> dict[str, str]:
+        """Parameters of the query protocol, from the body and the query string."""
+        body = self.body.decode("utf-8", "replace") if self.body else ""
+        return {**self.query, **dict(parse_qsl(body, keep_blank_values=True))}
+
+    @property
+    def protocol(self) -> str:
+        """``s3``, ``ec2``, ``query``, ``json`` or ``rest-json``."""
+        if self.service in ("s3", "ec2"):
+            return self.service
+        if "x-amz-target" in self.headers:
+            return "json"
+        form = self.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+        return "query" if self.service in QUERY_SERVICES or form else "rest-json"
+
+    def json(self) -> dict[str, Any]:
+        """The body as a JSON object.
+
+        Raises
+        ------
+        ApiError
+            It is none.
+        """
+        try:
+            value = json.loads(self.body or b"{}")
+        except ValueError as error:
+            raise ApiError("SerializationException", "the body is not JSON") from error
+        if not isinstance(value, dict):
+            raise ApiError("SerializationException", "the body is not a JSON object")
+        return value
+
+
+@dataclass(slots=True)
+class Reply:
+    """One HTTP response."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def json_reply(value: Mapping[str, Any], status: int = 200) -> Reply:
+    """A reply of the JSON 1.1 protocol."""
+    return Reply(status, json.dumps(value).encode(), {"Content-Type": "application/x-amz-json-1.1"})
+
+
+def render_error(error: ApiError, call: Call) -> Reply:
+    """Write an error in the format of the service that was called."""
+    request_id = str(uuid.uuid4())
+    protocol, message = call.protocol, escape(error.message)
+    tables = {"s3": _S3_CODES, "ec2": _EC2_CODES, "query": _QUERY_CODES}
+    code, status = tables.get(protocol, _JSON_CODES).get(error.code, (error.code, error.status))
+    if protocol == "s3":
+        xml = f"<Error><Code>{code}</Code><Message>{message}</Message>"
+        xml += f"<RequestId>{request_id}</RequestId></Error>"
+    elif protocol == "ec2":
+        xml = f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        xml += f"</Errors><RequestID>{request_id}</RequestID></Response>"
+    elif protocol == "query":
+        xml = f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code>"
+        xml += f"<Message>{message}</Message></Error><RequestId>{request_id}</RequestId>"
+        xml += "</ErrorResponse>"
+    else:
+        reply = json_reply({"__type": code, "message": error.message}, status)
+        reply.headers |= {"x-amzn-ErrorType": code, "x-amzn-RequestId": request_id}
+        return reply
+    body = b"" if call.method == "HEAD" else b'<?xml version="1.0"?>\n' + xml.encode()
+    return Reply(status, body, {"Content-Type": "text/xml", "x-amzn-RequestId": request_id})
