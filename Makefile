@@ -4,9 +4,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PINS := client_code/requirements.txt
 
-# Interpreters with what some tests compare against; without them those tests are skipped.
-export FEDSM_TOOLKIT_PYTHON := $(abspath $(wildcard .venv-toolkit/bin/python))
-export FEDSM_SAGEMAKER_PYTHON := $(abspath $(wildcard .venv-sdk/bin/python))
+# What some tests compare against; where it is missing those tests are skipped.
+REFERENCES := .references
+export FEDSM_TOOLKIT_PYTHON := $(abspath $(wildcard $(REFERENCES)/toolkit/bin/python))
+export FEDSM_SAGEMAKER_PYTHON := $(abspath $(wildcard $(REFERENCES)/sdk/bin/python))
+export FEDSM_MINISTACK := $(abspath $(wildcard $(REFERENCES)/ministack))
 
 .PHONY: demo test check bench install references clean
 
@@ -35,17 +37,17 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.model_size --mb 100 1000
 	$(BIN)/python -m benchmarks.launch --sites 8
 
-references: .venv-toolkit/.installed .venv-sdk/.installed
+# The toolkit's command line, the SageMaker SDK's part that reads experiments, and another judge of
+# IAM policies, each apart from fedsm's own environment.
+references: $(REFERENCES)/.installed
 
-.venv-toolkit/.installed:
-	$(PYTHON) -m venv .venv-toolkit
-	.venv-toolkit/bin/python -m pip install --quiet 'sagemaker-training==5.1.4'
-	touch $@
-
-.venv-sdk/.installed:
-	$(PYTHON) -m venv .venv-sdk
-	.venv-sdk/bin/python -m pip install --quiet 'sagemaker-core>=2.27,<3'
+$(REFERENCES)/.installed:
+	$(PYTHON) -m venv $(REFERENCES)/toolkit
+	$(REFERENCES)/toolkit/bin/python -m pip install --quiet 'sagemaker-training==5.1.4'
+	$(PYTHON) -m venv $(REFERENCES)/sdk
+	$(REFERENCES)/sdk/bin/python -m pip install --quiet 'sagemaker-core>=2.27,<3'
+	$(PYTHON) -m pip install --quiet --no-deps --target $(REFERENCES)/ministack 'ministack==1.5.33'
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-toolkit .venv-sdk fedsm-demo
+	rm -rf $(VENV) $(REFERENCES) fedsm-demo

@@ -39,7 +39,7 @@ def interpreter() -> str | None:
 
 needs_sdk = pytest.mark.skipif(
     interpreter() is None,
-    reason="the SageMaker SDK is not installed: `make sdk` puts it into an environment of its own "
+    reason="the SageMaker SDK is not installed: `make references` puts it into an environment of its own "
     "and FEDSM_SAGEMAKER_PYTHON names its interpreter",
 )
 
