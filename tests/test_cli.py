@@ -1,0 +1,91 @@
+"""The command line as a process: documents, messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fedsm import __version__
+from tests.support import federation, site
+
+
+def fedsm(*arguments: str, place: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fedsm", *arguments],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "federation.yaml").write_text(yaml.safe_dump(federation()))
+    return tmp_path
+
+
+def test_plan_is_one_json_document_and_needs_no_account(place: Path) -> None:
+    done = fedsm("plan", "--json", "--set", "training.rounds=7", place=place)
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert len(plan["steps"]) == 4
+    assert not (place / "runs").exists()
+    assert not (place / ".fedsm").exists()
+
+
+def test_plan_for_people(place: Path) -> None:
+    done = fedsm("plan", "--site", "b", place=place)
+    assert "trusted server mode" in done.stdout
+    assert "account 333333333333" in done.stdout
+    assert "222222222222" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["plan", "--config", "nowhere"], 2, "cannot be read"),
+        (["plan", "--set", "training.rounds=0"], 2, "training.rounds"),
+        (["plan", "--set", "rounds"], 2, "section.field=value"),
+        (["plan", "--site", "z"], 2, "no such site: z"),
+        (["status"], 2, "there is no run"),
+        (["init", "."], 2, "holds a federation already"),
+        (["demo", "--dataset", "other", "--directory", "d"], 2, "choose from"),
+        (["demo", "--dataset", "heart-disease", "--directory", "d"], 2, "--data"),
+        (["train", "--nothing"], 2, "No such option"),
+    ],
+)
+def test_a_users_mistake_is_one_message(
+    place: Path, arguments: list[str], code: int, said: str
+) -> None:
+    done = fedsm(*arguments, place=place)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+def test_all_faults_of_a_file_in_one_go(place: Path) -> None:
+    broken = federation(site("a", account="1"), site("b", bogus=1))
+    (place / "federation.yaml").write_text(yaml.safe_dump(broken))
+    done = fedsm("plan", place=place)
+    assert "sites.a.account_id" in done.stderr
+    assert "sites.b.bogus" in done.stderr
+
+
+def test_version_and_help(tmp_path: Path) -> None:
+    assert fedsm("--version", place=tmp_path).stdout.strip() == __version__
+    text = fedsm("--help", place=tmp_path).stdout
+    for command in ("init", "demo", "publish", "plan", "train", "status", "logs", "stop", "local"):
+        assert command in text
+
+
+def test_the_local_cloud_is_down_where_none_was_started(tmp_path: Path) -> None:
+    assert fedsm("local", "status", place=tmp_path).stdout.strip() == "down"
+    assert fedsm("local", "down", place=tmp_path).returncode == 0
