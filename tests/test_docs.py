@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 from pydantic import BaseModel
 
@@ -65,6 +67,17 @@ def run(command: list[str], place: Path, environment: dict[str, str]) -> None:
         check=False,
     )
     assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_every_notebook_runs(path: Path, study: Path) -> None:
+    # A kernel is a process of its own: what it warns about is not pytest's.
+    notebook = nbformat.read(path, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
+    client = nbclient.NotebookClient(
+        notebook, timeout=150, resources={"metadata": {"path": str(study)}}
+    )
+    client.execute()
 
 
 def test_every_field_is_described() -> None:
