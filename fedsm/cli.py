@@ -55,6 +55,12 @@ def _print_json(data: Any) -> None:
     sys.stdout.write("\n")
 
 
+def _print_lines(out: Console, lines: list[str]) -> None:
+    """Print lines unbroken, so that a path can be copied from them."""
+    for line in lines:
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 @app.command()
 def init(
     directory: Annotated[Path, typer.Argument(help="A new directory.")],
@@ -80,13 +86,21 @@ def demo(
 ) -> None:
     """Run a whole federation on a local cloud of its own: accounts, jobs, rounds, models."""
     from fedsm import local
+    from fedsm.report import console
     from fedsm.scaffold import write
 
     place = directory or Path("fedsm-demo") / dataset
     write(place, dataset, data, replace=True)
     local.down(place)
     try:
-        _train(place, overrides, None, as_json)
+        federation = _train(place, overrides, None, as_json)
+        run = federation.attach()
+        done = [s.name for s in run.status().sites.values() if s.status == "Completed"]
+        kept = [f"{site}: {run.fetch(site, place / 'models')}" for site in done]
+        _print_lines(
+            console(stderr=as_json),
+            ["Copies of the sites' models, fetched with each owner's credentials:", *kept],
+        )
     finally:
         local.down(place)
 
@@ -140,9 +154,9 @@ def train(
 
 def _train(
     config: Path, overrides: list[str] | None, sites: list[str] | None, as_json: bool
-) -> None:
+) -> Any:
     from fedsm.progress import Progress
-    from fedsm.report import console, summary
+    from fedsm.report import console, summary, whereabouts
 
     federation = _federation(config, overrides)
     out = console(stderr=as_json)
@@ -158,13 +172,14 @@ def _train(
                 _print_json({**state.as_data(), "journal": str(run.journal)})
             else:
                 out.print(summary(state))
-                out.print(f"Journal: {run.journal}", highlight=False, soft_wrap=True)
+                _print_lines(out, [*whereabouts(state), f"Journal: {run.journal}"])
+    return federation
 
 
 @app.command()
 def status(run: RunId = None, config: Config = HERE, as_json: Json = False) -> None:
     """Show a run: its sites, rounds and models."""
-    from fedsm.report import console, summary
+    from fedsm.report import console, summary, whereabouts
 
     handle = _federation(config, None).attach(run)
     state = handle.status()
@@ -176,6 +191,7 @@ def status(run: RunId = None, config: Config = HERE, as_json: Json = False) -> N
     why = f": {state.reason}" if state.reason else ""
     out.print(f"{state.run} {state.status}{gone}{why}", highlight=False, markup=False)
     out.print(summary(state))
+    _print_lines(out, [*whereabouts(state), f"Journal: {handle.journal}"])
 
 
 @app.command()

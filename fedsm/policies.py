@@ -8,6 +8,7 @@ entry point or hyperparameters, so this is the mode in which the data owner trus
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -234,9 +235,17 @@ def coordinator_trust(account_id: str) -> Document:
     )
 
 
-def coordinator_policy(account_id: str, region: str, kickoff_role_arns: Sequence[str]) -> Document:
-    """Rights of the coordinator's role: assume the kickoff roles, write experiments."""
-    experiment = f"arn:aws:sagemaker:{region}:{account_id}:experiment"
+def coordinator_policy(
+    account_id: str, region: str, kickoff_role_arns: Sequence[str], prefix: str
+) -> Document:
+    """Rights of the coordinator's role: assume the kickoff roles, write its experiments.
+
+    Parameters
+    ----------
+    prefix : str
+        ``tracking.prefix``: only experiments named after it may be written. None may be read, the
+        tracker has no need to.
+    """
     return _document(
         _allow(
             "StartJobsAtSites",
@@ -252,13 +261,25 @@ def coordinator_policy(account_id: str, region: str, kickoff_role_arns: Sequence
                 "sagemaker:CreateExperiment",
                 "sagemaker:CreateTrial",
                 "sagemaker:CreateTrialComponent",
-                "sagemaker:DescribeExperiment",
-                "sagemaker:DescribeTrial",
-                "sagemaker:DescribeTrialComponent",
                 "sagemaker:UpdateTrialComponent",
             ],
-            [f"{experiment}/*", f"{experiment}-trial/*", f"{experiment}-trial-component/*"],
+            _experiments(account_id, region, prefix),
         ),
-        # ListTrialComponents takes no resource: AWS lets none be named.
-        _allow("ListExperiments", ["sagemaker:ListTrialComponents"], ["*"]),
     )
+
+
+def _experiments(account_id: str, region: str, prefix: str) -> list[str]:
+    """ARNs of the experiments of ``prefix``, their trials and trial components.
+
+    The names are those of ``fedsm.tracking.names``, which lower-cases, joins hyphens and keeps at
+    least 50 characters of a name that is too long.
+    """
+    name = re.sub("-+", "-", prefix.lower())[:50].rstrip("-")
+    kind = f"arn:aws:sagemaker:{region}:{account_id}:experiment"
+    return [
+        f"{kind}/{name}-*",
+        # IAM compares letter by letter; an ARN may hold the trial's name as given or in lower case.
+        f"{kind}-trial/Default-Run-Group-{name}-*",
+        f"{kind}-trial/default-run-group-{name}-*",
+        f"{kind}-trial-component/{name}-*",
+    ]

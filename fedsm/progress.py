@@ -27,7 +27,12 @@ class Progress:
         self._state = RunState()
         self._lock = threading.Lock()
         self._live = (
-            Live(console=console, get_renderable=self._render, refresh_per_second=4)
+            Live(
+                console=console,
+                get_renderable=self._render,
+                refresh_per_second=4,
+                transient=True,
+            )
             if console.is_terminal
             else None
         )
@@ -44,7 +49,6 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._live is not None:
-            self._live.update("", refresh=True)
             self._live.stop()
 
     def handle(self, event: Event) -> None:

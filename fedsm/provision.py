@@ -46,7 +46,10 @@ def provision(cloud: LocalCloud, config: FederationConfig, data: Path, bundle: B
             server.role_arn,
             policies.coordinator_trust(server.account_id),
             policies.coordinator_policy(
-                server.account_id, server.region, [site.role_arn for site in config.sites]
+                server.account_id,
+                server.region,
+                [site.role_arn for site in config.sites],
+                config.tracking.prefix,
             ),
         )
     for site in config.sites:

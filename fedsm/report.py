@@ -71,21 +71,23 @@ def rounds_table(state: RunState, *, last: int = 10) -> Table:
 
 
 def summary(state: RunState) -> RenderableType:
-    """What a finished run leaves: both tables, where the models are, what it took."""
-    parts: list[RenderableType] = [sites_table(state), rounds_table(state)]
+    """Both tables of a run."""
+    return Group(sites_table(state), rounds_table(state))
+
+
+def whereabouts(state: RunState) -> list[str]:
+    """Lines that say where models and records are, and what the run took."""
+    lines = []
     if state.calls:
         calls = {where: sum(counts.values()) for where, counts in state.calls.items()}
-        parts.append(Text("AWS calls: " + ", ".join(f"{where} {n}" for where, n in calls.items())))
+        lines.append("AWS calls: " + ", ".join(f"{where} {n}" for where, n in calls.items()))
     if state.model:
-        parts.append(_line(f"Model of the coordinator: {state.model}"))
-    for site in state.sites.values():
-        if site.artifacts and site.status == "Completed":
-            parts.append(_line(f"Model of {site.name}: {site.artifacts}"))
+        lines.append(f"Model of the coordinator: {state.model}")
+    lines += [
+        f"Model of {site.name}: {site.artifacts}"
+        for site in state.sites.values()
+        if site.artifacts and site.status == "Completed"
+    ]
     if state.experiment:
-        parts.append(Text(f"SageMaker experiment: {state.experiment}"))
-    return Group(*parts)
-
-
-def _line(text: str) -> Text:
-    """A line that is never broken, so that a path can be copied from it."""
-    return Text(text, no_wrap=True, overflow="ignore")
+        lines.append(f"SageMaker experiment: {state.experiment}")
+    return lines

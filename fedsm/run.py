@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsm import events
 from fedsm.aws import jobs
+from fedsm.aws.artifacts import read_object
 from fedsm.aws.sessions import Sessions
 from fedsm.config import Site
 from fedsm.coordinator import PID_FILE, STOP_FILE
@@ -169,6 +170,33 @@ class Run:
         else:
             client = self._client(chosen, "logs")
         return jobs.logs(client, site, state.job)
+
+    def fetch(self, site: str, directory: Path) -> Path:
+        """Fetch a site's ``model.tar.gz`` with its owner's credentials.
+
+        Returns
+        -------
+        Path
+            ``<directory>/<site>.tar.gz``.
+
+        Raises
+        ------
+        JobError, AccessError
+            The site's job has left none, or the credentials may not read it.
+        """
+        state = self.status().sites.get(site)
+        if state is None or state.status != "Completed":
+            raise JobError(
+                "its job has left no model",
+                where=site,
+                action="see its status with fedsm status",
+            )
+        chosen = self._site(site)
+        client = self._federation.cloud.owner(chosen).client("s3", region_name=chosen.region)
+        path = directory / f"{site}.tar.gz"
+        directory.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(read_object(client, site, state.artifacts))
+        return path
 
     def model_path(self) -> Path:
         """Path of the final model.

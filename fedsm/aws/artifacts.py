@@ -1,4 +1,4 @@
-"""Publishing a bundle with an owner's credentials."""
+"""Bundles and models in the owners' buckets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from fedsm.aws.calls import error_code, translated
 from fedsm.bundle import Bundle
 from fedsm.config import Site
-from fedsm.errors import BundleError
+from fedsm.errors import BundleError, JobError
 
 
 def publish(s3: Any, site: Site, bundle: Bundle) -> str:
@@ -58,3 +58,23 @@ def publish(s3: Any, site: Site, bundle: Bundle) -> str:
                     action="let the owner find out who wrote it, and remove it",
                 ) from None
     return uri
+
+
+def read_object(s3: Any, site: str, uri: str) -> bytes:
+    """Read one object.
+
+    Raises
+    ------
+    JobError, AccessError
+        It is not there, or the caller may not read it.
+    """
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    with translated(
+        site,
+        f"{uri} cannot be read",
+        JobError,
+        "see in the job's log whether it wrote its model",
+        denied="read it with the credentials of the site's owner",
+    ):
+        body: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return body

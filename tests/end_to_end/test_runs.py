@@ -74,17 +74,13 @@ def evaluate(message: Message, context: Context) -> Message:
 '''
 
 
-def artifacts(federation: Federation, run: Run, site: str) -> dict[str, bytes]:
+def artifacts(run: Run, site: str, place: Path) -> dict[str, bytes]:
     """Members of a site's ``model.tar.gz``, read with its owner's credentials."""
-    uri = run.status().sites[site].artifacts
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    owner = federation.cloud.owner(federation.config.subset([site]).sites[0])
-    body = owner.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-    with tarfile.open(fileobj=io.BytesIO(body)) as tar:
+    with tarfile.open(run.fetch(site, place)) as tar:
         return {m.name: tar.extractfile(m).read() for m in tar.getmembers() if m.isfile()}  # type: ignore[union-attr]
 
 
-def test_every_party_ends_with_the_same_model(project: Project) -> None:
+def test_every_party_ends_with_the_same_model(project: Project, tmp_path: Path) -> None:
     federation = project.federation()
     run = federation.train()
     state = run.status()
@@ -92,7 +88,7 @@ def test_every_party_ends_with_the_same_model(project: Project) -> None:
     assert [s.status for s in state.sites.values()] == ["Completed"] * 4
     own = run.model_path().read_bytes()
     for site in state.sites:
-        found = artifacts(federation, run, site)
+        found = artifacts(run, site, tmp_path)
         assert found["model.joblib"] == own, site
         assert "local.joblib" in found
     model = joblib.load(io.BytesIO(own))
@@ -104,7 +100,7 @@ def test_every_party_ends_with_the_same_model(project: Project) -> None:
     assert checkpoints == ["round-0001.npz", "round-0002.npz", "round-0003.npz"]
 
 
-def test_a_stock_flower_app_runs_with_no_line_changed(project: Project) -> None:
+def test_a_stock_flower_app_runs_with_no_line_changed(project: Project, tmp_path: Path) -> None:
     project.code(app=QUICKSTART)
     initial = ArrayRecord([np.zeros((1, 30)), np.zeros(1)])
     federation = project.federation(
@@ -121,7 +117,7 @@ def test_a_stock_flower_app_runs_with_no_line_changed(project: Project) -> None:
     assert losses[-1] < losses[0]
     assert run.model_path().name == "model.npz"
     assert {"0", "1"} == set(run.model())
-    assert artifacts(federation, run, "north")["model.npz"] == run.model_path().read_bytes()
+    assert artifacts(run, "north", tmp_path)["model.npz"] == run.model_path().read_bytes()
 
 
 def processes_of(site: str) -> list[psutil.Process]:
@@ -261,5 +257,6 @@ def test_the_demo(dataset: str, tmp_path: Path, heart_data: Path) -> None:
     assert Path(answer["model"]).exists()
     assert Path(answer["journal"]).exists()
     assert local.status(tmp_path / "demo") is None
+    assert len(list((tmp_path / "demo" / "models").iterdir())) == 4
     if dataset == "heart-disease":
         assert last["sites"]["switzerland"]["train"]["num-examples"] == 81
