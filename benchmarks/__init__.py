@@ -1,0 +1,1 @@
+"""Benchmarks, each paired in one run with what a user would pick instead."""
