@@ -236,9 +236,8 @@ def stop(run: RunId = None, config: Config = HERE) -> None:
 
 @local_app.command("up")
 def local_up(directory: Directory = HERE) -> None:
-    """Start the local cloud of a federation's directory, with its accounts and data."""
-    federation = _federation(directory, None)
-    endpoint = federation.cloud.endpoint
+    """Start the local cloud, and set up accounts, roles, data and code as federation.yaml says."""
+    endpoint = _federation(directory, None).set_up().endpoint
     print(f"{endpoint.url}, {endpoint.isolation}, accounts {', '.join(endpoint.accounts)}")
 
 

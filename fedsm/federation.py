@@ -208,6 +208,27 @@ class Federation:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         return f"{self.config.name}-{stamp}-{secrets.token_hex(2)}"
 
+    def set_up(self) -> LocalCloud:
+        """Set up again, on the local cloud, what server and owners would set up on AWS.
+
+        Done by itself when the cloud starts or gains an account; for other changes of
+        ``federation.yaml`` it is the owners' consent, and so a call of its own.
+
+        Raises
+        ------
+        ConfigError
+            The federation is on AWS, where the owners set up their accounts.
+        """
+        cloud = self.cloud
+        if not isinstance(cloud, LocalCloud):
+            raise ConfigError(
+                "the federation is on AWS",
+                where="cloud",
+                action="let each owner create roles and buckets from the documents in policies.py",
+            )
+        self._provision(cloud)
+        return cloud
+
     def _chosen(self, sites: Iterable[str] | None) -> FederationConfig:
         return self.config if sites is None else self.config.subset(sites)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import boto3
 import pytest
-from moto import mock_aws
 
+from fedsm import local
 from fedsm.events import Journal
-from tests.tracking import emulator
+
+REGION = "eu-west-1"
+_numbers = count(1)
 
 
 @pytest.fixture
@@ -20,9 +23,22 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     opened.close()
 
 
+@pytest.fixture(scope="package")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory of one local cloud for all tests of this folder."""
+    directory = tmp_path_factory.mktemp("cloud")
+    local.up(directory, accounts=[])
+    yield directory
+    local.down(directory)
+
+
+def new_account(cloud: Path) -> boto3.Session:
+    """The administrator of an account in which there is nothing."""
+    account = f"{next(_numbers):012d}"
+    return local.up(cloud, accounts=[account]).session(account, REGION)
+
+
 @pytest.fixture
-def server_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
-    """The server account, answered by moto in this process."""
-    emulator.faithful(monkeypatch)
-    with mock_aws():
-        yield emulator.session()
+def server_account(cloud: Path) -> boto3.Session:
+    """The server account, one for each test."""
+    return new_account(cloud)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from fedsm import policies
 from fedsm.tracking import names
 
 # The service's pattern of names, and the SDK's limit (sagemaker.core.experiments.run).
@@ -34,6 +36,27 @@ def test_any_text_makes_valid_names(prefix: str, federation: str) -> None:
 def test_sites_stay_apart(sites: list[str]) -> None:
     made = {names.run_name("run", names.CLIENT, site) for site in sites}
     assert len(made) == len(sites)
+
+
+@given(
+    prefix=st.text("aB0-", min_size=1, max_size=70).map(lambda s: s.strip("-")).filter(bool),
+    federation=st.from_regex(r"[a-z0-9](-?[a-z0-9]){0,23}", fullmatch=True),
+)
+@example(prefix="p" * 49 + "-q", federation="cut-at-a-hyphen")
+@example(prefix="p" * 60, federation="cut")
+def test_the_coordinators_policy_covers_every_name(prefix: str, federation: str) -> None:
+    statements = policies.coordinator_policy("1" * 12, "us-east-1", [], prefix)["Statement"]
+    patterns = next(s["Resource"] for s in statements if s["Sid"] == "WriteExperiments")
+    experiment = names.experiment_name(prefix, federation)
+    trial = names.trial_name(experiment)
+    for resource in (
+        f"experiment/{experiment}",
+        f"experiment-trial/{trial}",
+        f"experiment-trial/{trial.lower()}",
+        f"experiment-trial-component/{names.component_name(experiment, 'run')}",
+    ):
+        arn = f"arn:aws:sagemaker:us-east-1:{'1' * 12}:{resource}"
+        assert any(fnmatchcase(arn, pattern) for pattern in patterns), arn
 
 
 def test_valid_names_are_kept_as_they_are() -> None:

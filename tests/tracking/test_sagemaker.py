@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto.core import DEFAULT_ACCOUNT_ID
-from moto.sagemaker.models import sagemaker_backends
 
+from fedsm import policies
+from fedsm.aws.sessions import Sessions
 from fedsm.errors import TrackingError
 from fedsm.events import Journal, read
 from fedsm.tracking.follower import Backoff, position_file
+from fedsm.tracking.names import experiment_name
 from fedsm.tracking.pump import Pump, replay
 from fedsm.tracking.sagemaker import SageMakerExperiments
-from tests.tracking import emulator, story
+from tests.tracking import story
 
 EXPERIMENT = "fedsm-heart"
 AGGREGATOR = f"{EXPERIMENT}-{story.RUN}-aggregator-server"
@@ -69,30 +71,48 @@ def values(session: boto3.Session, name: str) -> dict[str, Any]:
     }
 
 
-def stored(name: str) -> dict[str, dict[int, float]]:
-    """Values of each metric by step, from the emulator's memory: BatchGetMetrics is missing."""
-    held = sagemaker_backends[DEFAULT_ACCOUNT_ID][emulator.REGION].trial_components[name].metrics
+class Summary(NamedTuple):
+    """What the service tells of one metric."""
+
+    count: int
+    low: float
+    mean: float
+    high: float
+    last: float
+
+
+def measured(session: boto3.Session, name: str) -> dict[str, Summary]:
     return {
-        metric: {int(step): point["Value"] for step, point in data["Values"].items()}
-        for metric, data in held.items()
+        m["MetricName"]: Summary(m["Count"], m["Min"], m["Avg"], m["Max"], m["Last"])
+        for m in component(session, name)["Metrics"]
     }
 
 
-def track(journal: Journal, session: boto3.Session, **options: Any) -> None:
-    (standing,) = replay(
-        journal.path, [SageMakerExperiments(session, "fedsm", **options)], backoff=FAST
-    )
+def watched(tracker: SageMakerExperiments) -> dict[tuple[str, str], dict[int, float]]:
+    """Values by step of each run's metrics, as they go out: the cloud gives back a summary."""
+    sent: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        for point in params["MetricData"]:
+            sent[params["TrialComponentName"], point["MetricName"]][point["Step"]] = point["Value"]
+
+    tracker._metrics.meta.events.register("provide-client-params", note)
+    return sent
+
+
+def track(journal: Journal, session: boto3.Session, prefix: str = "fedsm") -> None:
+    (standing,) = replay(journal.path, [SageMakerExperiments(session, prefix)], backoff=FAST)
     assert (standing.left, standing.error) == (0, "")
 
 
-def everything(session: boto3.Session) -> dict[str, Any]:
-    """All that a reader can see of the three runs, except when it was written."""
+def everything(session: boto3.Session, experiment: str = EXPERIMENT) -> dict[str, Any]:
+    """All that a reader can see of the three runs, but the experiment and when it was written."""
     seen = {}
     for name in (AGGREGATOR, NORTH, SOUTH):
-        found = component(session, name)
+        found = component(session, name.replace(EXPERIMENT, experiment))
         for changing in ("ResponseMetadata", "LastModifiedTime", "CreationTime"):
             found.pop(changing)
-        seen[name] = (found, stored(name))
+        seen[name] = json.loads(json.dumps(found, default=str).replace(experiment, EXPERIMENT))
     return seen
 
 
@@ -124,17 +144,24 @@ def test_parameters_metrics_artifacts_and_status(
     journal: Journal, server_account: boto3.Session
 ) -> None:
     story.play(journal)
-    track(journal, server_account)
+    tracker = SageMakerExperiments(server_account, "fedsm")
+    sent = watched(tracker)
+    (standing,) = replay(journal.path, [tracker], backoff=FAST)
+    assert standing.left == 0
     north, aggregator = component(server_account, NORTH), component(server_account, AGGREGATOR)
     assert north["Parameters"]["learning-rate"] == {"NumberValue": 0.05}
     assert north["Parameters"]["optimizer"] == {"StringValue": "lbfgs"}
     assert north["Parameters"]["shuffle"] == {"StringValue": "true"}
     assert values(server_account, NORTH)["train-data-size"] == 60
-    assert stored(NORTH)["Training:Loss"] == {1: 1.0, 2: 0.5, 3: pytest.approx(1 / 3)}
-    assert stored(NORTH)["Validation:AUC"] == {1: 0.625, 2: 0.75, 3: 0.875}
-    assert stored(AGGREGATOR)["Test:AUC"] == {1: 0.9, 2: 0.9, 3: 0.9}
-    assert stored(AGGREGATOR)["Test:Loss"] == {1: 3.0, 2: 1.5, 3: 1.0}
-    assert "Validation:AUC" not in stored(SOUTH)
+    assert sent[NORTH, "Training:Loss"] == {1: 1.0, 2: 0.5, 3: pytest.approx(1 / 3)}
+    assert sent[NORTH, "Validation:AUC"] == {1: 0.625, 2: 0.75, 3: 0.875}
+    assert sent[AGGREGATOR, "Test:AUC"] == {1: 0.9, 2: 0.9, 3: 0.9}
+    assert sent[AGGREGATOR, "Test:Loss"] == {1: 3.0, 2: 1.5, 3: 1.0}
+    assert measured(server_account, NORTH)["Validation:AUC"] == (3, 0.625, 0.75, 0.875, 0.875)
+    assert measured(server_account, AGGREGATOR)["Test:Loss"] == pytest.approx((3, 1, 5.5 / 3, 3, 1))
+    for name in (AGGREGATOR, NORTH, SOUTH):
+        assert {m for run, m in sent if run == name} == set(measured(server_account, name))
+    assert "Validation:AUC" not in measured(server_account, SOUTH)
     assert aggregator["OutputArtifacts"]["model"] == {
         "Value": "/runs/model.joblib",
         "MediaType": "application/octet-stream",
@@ -181,11 +208,11 @@ def test_calls_are_few_and_metrics_go_ten_at_a_time(
     tracker._metrics.meta.events.register(
         "provide-client-params", lambda params, **_: sizes.append(len(params["MetricData"]))
     )
-    with Failing(tracker) as watched:
+    with Failing(tracker) as counted:
         replay(journal.path, [tracker], backoff=FAST)
-    assert watched.calls["CreateTrialComponent"] == 3
-    assert watched.calls["BatchPutMetrics"] == 3 * 5
-    assert watched.calls.total() < 40
+    assert counted.calls["CreateTrialComponent"] == 3
+    assert counted.calls["BatchPutMetrics"] == 3 * 5
+    assert counted.calls.total() < 40
     assert max(sizes) <= 10
 
 
@@ -198,8 +225,9 @@ def test_more_than_ten_metrics_a_round_are_cut_into_calls(
         journal.append("site-metrics", round=1, phase=phase, site="north", metrics=metrics)
     journal.append("round-ended", round=1, seconds=1.0, train={}, evaluate={}, server={})
     track(journal, server_account)
-    assert len(stored(NORTH)) == 74
-    assert stored(NORTH)["Validation:M36"] == {1: 36.0}
+    found = measured(server_account, NORTH)
+    assert len(found) == 74
+    assert found["Validation:M36"] == (1, 36.0, 36.0, 36.0, 36.0)
 
 
 @pytest.mark.parametrize(("when", "crash"), [("before-call", False), ("after-call", True)])
@@ -213,16 +241,16 @@ def test_whatever_call_fails_the_end_is_the_same(
         replay(journal.path, [tracker], backoff=FAST)
     expected = everything(server_account)
     for number in range(1, counted.calls.total() + 1):
-        sagemaker_backends[DEFAULT_ACCOUNT_ID][emulator.REGION].reset()
+        prefix = f"fedsm{number}"
         position_file(journal.path, SageMakerExperiments.name).unlink(missing_ok=True)
-        tracker = SageMakerExperiments(server_account, "fedsm")
+        tracker = SageMakerExperiments(server_account, prefix)
         with Failing(tracker, when, fail=number):
             (standing,) = replay(journal.path, [tracker], attempts=1 if crash else 2, backoff=FAST)
         if crash:
             assert standing.left
             assert "ThrottlingException" in standing.error
-            track(journal, server_account)
-        assert everything(server_account) == expected, f"call {number}"
+            track(journal, server_account, prefix)
+        assert everything(server_account, f"{prefix}-heart") == expected, f"call {number}"
 
 
 def test_a_refusal_names_the_experiment_and_what_to_do(
@@ -238,10 +266,39 @@ def test_a_refusal_names_the_experiment_and_what_to_do(
     assert "the run is not affected" in str(caught.value)
 
 
+@pytest.mark.parametrize("prefix", ["fedsm", "Fed--Heart", "p" * 70])
+def test_the_coordinators_role_may_write_its_own_experiments_and_no_other(
+    journal: Journal, server_account: boto3.Session, prefix: str
+) -> None:
+    account = server_account.client("sts").get_caller_identity()["Account"]
+    iam = server_account.client("iam")
+    trust = json.dumps(policies.coordinator_trust(account))
+    arn = iam.create_role(RoleName="coordinator", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    rights = policies.coordinator_policy(
+        account, server_account.region_name, ["arn:aws:iam::222222222222:role/kickoff"], prefix
+    )
+    iam.put_role_policy(
+        RoleName="coordinator", PolicyName="fedsm", PolicyDocument=json.dumps(rights)
+    )
+    role = Sessions(server_account, "run").coordinator(server_account.region_name, arn)
+    story.play(journal)
+    track(journal, role, prefix)
+    (made,) = server_account.client("sagemaker").list_experiments()["ExperimentSummaries"]
+    assert made["ExperimentName"] == experiment_name(prefix, "heart")
+    other = SageMakerExperiments(role, "other")
+    with pytest.raises(TrackingError, match=r"not authorized to perform: sagemaker:Create"):
+        other.handle(next(read(journal.path)))
+    for trial, run in ((made["ExperimentName"], "other-c"), ("other", made["ExperimentName"])):
+        with pytest.raises(ClientError, match="sagemaker:AssociateTrialComponent"):
+            role.client("sagemaker").associate_trial_component(
+                TrialName=f"Default-Run-Group-{trial}", TrialComponentName=run
+            )
+
+
 def test_metrics_that_were_not_stored_are_sent_again_or_said(
     journal: Journal, server_account: boto3.Session
 ) -> None:
-    """Errors of single metrics, which moto never gives: the answers are made up at the client."""
+    """Errors of single metrics, which the local cloud never gives: made up at the client."""
     story.start(journal, ["north"])
     tracker = SageMakerExperiments(server_account, "fedsm")
     errors = [
@@ -330,15 +387,3 @@ def test_a_run_is_tracked_while_it_goes_on(journal: Journal, server_account: bot
     assert standing.left == 0
     assert component(server_account, NORTH)["Status"]["PrimaryStatus"] == "Completed"
     assert tracker.experiment == EXPERIMENT
-
-
-def test_the_emulator_still_replaces_what_is_there() -> None:
-    """When this fails, moto refuses like AWS and `emulator.faithful` can go."""
-    from moto import mock_aws
-
-    with mock_aws():
-        client = emulator.session().client("sagemaker")
-        request = {"TrialComponentName": "a", "Parameters": {"p": {"NumberValue": 1.0}}}
-        client.create_trial_component(**request)
-        client.create_trial_component(TrialComponentName="a")
-        assert client.describe_trial_component(TrialComponentName="a")["Parameters"] == {}
