@@ -130,7 +130,9 @@ class Coordinator:
         self._hooks = hooks
         self._project = project
         self._checkpoints = directory / "checkpoints"
-        self._checkpoints.mkdir(parents=True, exist_ok=True)
+        # Models and plans are for the one who runs this, not for all of the machine.
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._checkpoints.mkdir(exist_ok=True)
         self.journal = Journal(directory / "events.jsonl")
         self.stop = threading.Event()
         self._ended: dict[str, str] = {}

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import threading
@@ -42,6 +43,8 @@ from typing import Any
 from fedsm.errors import FedsmError
 
 GENESIS = "0" * 64
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,10 @@ class Journal:
             os.write(self._file, line.encode() + b"\n")
             self._seq, self._head = self._seq + 1, digest
             for subscriber in self._subscribers:
-                subscriber(event)
+                try:
+                    subscriber(event)
+                except Exception as error:  # an observer must not fail a run
+                    log.warning("an observer failed at event %d: %r", event.seq, error)
             return event
 
     def close(self) -> None:

@@ -194,7 +194,7 @@ class Run:
         chosen = self._site(site)
         client = self._federation.cloud.owner(chosen).client("s3", region_name=chosen.region)
         path = directory / f"{site}.tar.gz"
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.write_bytes(read_object(client, site, state.artifacts))
         return path
 

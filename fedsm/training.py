@@ -9,23 +9,24 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
-from flwr.serverapp import Grid
 from flwr.serverapp.exception import InconsistentMessageReplies
 from flwr.serverapp.strategy import Strategy
 
 from fedsm.errors import JobError, QuorumLost, TrainingError
 from fedsm.events import Journal
 from fedsm.learning.arrays import save_npz
-from fedsm.learning.checks import fault
-from fedsm.learning.preparation import Summary, combine
+from fedsm.learning.checks import fault, initial_fault, shape_of, values_fault
+from fedsm.learning.metrics import WEIGHT
+from fedsm.learning.preparation import Summary, combine, usable
 from fedsm.learning.strategies import needed_metrics, seeded, weight_key
 from fedsm.transport.grid import StreamGrid
+from fedsm.transport.snapshot import Snapshot
 
 Metrics = dict[str, Any]
 EvaluateFn = Callable[[int, ArrayRecord, Summary | None], Mapping[str, float]]
@@ -53,48 +54,6 @@ class Outcome:
     summary: Summary | None
     history: list[dict[str, Any]] = field(default_factory=list)
     stopped: bool = False
-
-
-class _Snapshot(Grid):
-    """A grid whose nodes are those that were live when the round was configured.
-
-    Stock sampling waits for ever for nodes that are gone; here it never has to.
-    """
-
-    def __init__(self, grid: Grid, node_ids: Sequence[int]) -> None:
-        self._grid = grid
-        self._node_ids = list(node_ids)
-
-    def set_run(self, run: Any) -> None:
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        return self._grid.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def get_node_ids(self) -> Iterable[int]:
-        return list(self._node_ids)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return self._grid.pull_messages(message_ids)
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        return self._grid.send_and_receive(messages, timeout=timeout)
 
 
 class Loop:
@@ -152,6 +111,7 @@ class Loop:
         self._stopping = stopping
         self._summary: Summary | None = None
         self._traffic: dict[str, tuple[int, int]] = {}
+        self._rows: dict[str, int] = {}
 
     def run(self) -> Outcome:
         """Wait for the sites, then go through the rounds.
@@ -254,7 +214,7 @@ class Loop:
         with seeded(self._settings.seed, number):
             messages = list(
                 self._strategy.configure_train(
-                    number, arrays, self._config(number), _Snapshot(self._grid, live)
+                    number, arrays, self._config(number), Snapshot(self._grid, live)
                 )
             )
         replies = self._exchange(number, "train", messages, arrays)
@@ -263,14 +223,21 @@ class Loop:
         aggregated, metrics = self._aggregate(
             number, lambda: self._strategy.aggregate_train(number, replies)
         )
-        return (arrays if aggregated is None else aggregated), dict(metrics or {})
+        if aggregated is None:
+            return arrays, dict(metrics or {})
+        if found := values_fault(aggregated):
+            raise TrainingError(
+                f"round {number}: the aggregated arrays cannot be used: {found}",
+                action="lower the learning rate of sites or strategy; the last checkpoint is good",
+            )
+        return aggregated, dict(metrics or {})
 
     def _evaluate(self, number: int, arrays: ArrayRecord) -> Metrics:
         live = self._quorum()
         with seeded(self._settings.seed, -number):
             messages = list(
                 self._strategy.configure_evaluate(
-                    number, arrays, self._config(number), _Snapshot(self._grid, live)
+                    number, arrays, self._config(number), Snapshot(self._grid, live)
                 )
             )
         replies = self._exchange(number, "evaluate", messages, None)
@@ -314,13 +281,21 @@ class Loop:
                     f"no reply within the round deadline of {self._settings.round_deadline:g} s",
                 )
         usable = []
-        traffic = self._grid.traffic()
         for reply in sorted(replies, key=lambda r: r.metadata.src_node_id):
             site = self._grid.site_of(reply.metadata.src_node_id)
-            found = fault(reply, reference, self._weight, self._needed if phase == "train" else ())
+            found = fault(reply, reference, self._weight, self._needed if reference else ())
+            if found is None and reference is not None and site in self._rows:
+                weight = _metrics(reply)[self._weight]
+                if self._weight == WEIGHT and weight > self._rows[site]:
+                    found = f"metric {WEIGHT!r} is larger than the rows it declared"
             if found:
                 self._fault(number, phase, site, found)
-                continue
+            else:
+                usable.append(reply)
+        usable = self._consistent(number, phase, usable)
+        traffic = self._grid.traffic()
+        for reply in usable:
+            site = self._grid.site_of(reply.metadata.src_node_id)
             sent, received = traffic.get(site, (0, 0))
             before = self._traffic.get(site, (0, 0))
             self._traffic[site] = (sent, received)
@@ -334,33 +309,37 @@ class Loop:
                 sent=sent - before[0],
                 received=received - before[1],
             )
-            usable.append(reply)
-        return self._consistent(number, phase, usable)
+        return usable
 
     def _consistent(self, number: int, phase: str, replies: list[Message]) -> list[Message]:
-        """Leave out sites whose metric names differ from those of most: Flower refuses a mix."""
-        names = Counter(frozenset(_metrics(reply)) for reply in replies)
-        if len(names) < 2:
+        """Leave out sites whose records differ from those of most: Flower refuses a mix."""
+        shapes = Counter(shape_of(reply) for reply in replies)
+        if len(shapes) < 2:
             return replies
-        usual = names.most_common(1)[0][0]
+        usual = shapes.most_common(1)[0][0]
         kept = []
         for reply in replies:
-            odd = frozenset(_metrics(reply)) ^ usual
-            if odd:
-                self._fault(
-                    number,
-                    phase,
-                    self._grid.site_of(reply.metadata.src_node_id),
-                    f"its metrics differ from the other sites' in {', '.join(sorted(odd))}",
-                )
-            else:
+            if shape_of(reply) == usual:
                 kept.append(reply)
+                continue
+            odd = sorted(
+                set(_metrics(reply)) ^ {name for _, pairs in usual[1] for name, _ in pairs}
+            )
+            differing = f" in {', '.join(odd[:5])}" if odd else " in names or kinds"
+            site = self._grid.site_of(reply.metadata.src_node_id)
+            self._fault(number, phase, site, f"its records differ from the other sites'{differing}")
         return kept
 
     def _aggregate(self, number: int, aggregate: Callable[[], Any]) -> Any:
         try:
             return aggregate()
-        except (InconsistentMessageReplies, ValueError, KeyError, TypeError) as error:
+        except (
+            InconsistentMessageReplies,
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise TrainingError(
                 f"{type(self._strategy).__name__} could not aggregate round {number}: {error}",
                 action="check the strategy's options against the number of sites, and that the "
@@ -380,10 +359,16 @@ class Loop:
     # Before round 1
 
     def _prepare(self) -> Summary:
-        replies = self._query("statistics", self._live())
+        replies, faults = usable(self._query("statistics", self._live()))
+        for site, found in faults.items():
+            self._fault(0, "query.statistics", site, found)
         if len(replies) < self._settings.min_sites:
             raise self._too_few(0, "query.statistics", len(replies))
         summary = combine(replies)
+        self._rows = {
+            site: int(reply.metric_records["metrics"][WEIGHT])  # type: ignore[arg-type]
+            for site, reply in replies.items()
+        }
         self._journal.append(
             "preparation",
             sites=sorted(replies),
@@ -395,9 +380,12 @@ class Loop:
     def _ask_a_site(self) -> ArrayRecord:
         for node in self._live():
             replies = self._query("initial", [node])
-            for content in replies.values():
+            for site, content in replies.items():
                 for record in content.array_records.values():
-                    return record
+                    found = initial_fault(record)
+                    if found is None:
+                        return record
+                    self._fault(0, "query.initial", site, found)
         raise TrainingError(
             "no site answered query.initial with arrays",
             action="give the first arrays: training.model, training.initial: FILE.npz, or "

@@ -242,3 +242,58 @@ def test_stopping_ends_after_the_round_under_way(bench: Bench) -> None:
     outcome = bench.loop(rounds=50, stopping=lambda: next(rounds)).run()
     assert outcome.stopped
     assert len(outcome.history) == 1
+
+
+def spoiled(**changes: Any) -> Callable[[Message], Message]:
+    """A site that answers as the others do, but for what ``changes`` says of its records."""
+    honest = learner(1.0)
+
+    def handle(message: Message) -> Message:
+        reply = honest(message)
+        content = reply.content
+        if "metrics" in changes:
+            content.metric_records["metrics"].update(changes["metrics"])
+        if "array" in changes and content.array_records:
+            content["arrays"] = ArrayRecord([changes["array"]])
+        if "rename" in changes:
+            content[changes["rename"]] = content.pop("metrics")
+        return reply
+
+    return handle
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"metrics": {"loss": [0.5]}}, "records differ"),
+        ({"rename": "x"}, "records differ"),
+        ({"metrics": {"num-examples": 1e300}}, "larger than any number of rows"),
+        ({"metrics": {"bad\x1b": 1.0}}, "not printable"),
+        ({"metrics": {f"m{i}": 1.0 for i in range(300)}}, "256 at most"),
+        ({"array": np.full(3, 1.7e308)}, "absurdly large"),
+        ({"array": np.zeros(4)}, "has shape"),
+    ],
+)
+def test_an_odd_reply_costs_its_own_site_only(
+    bench: Bench, changes: dict[str, Any], said: str
+) -> None:
+    for site in SITES[1:]:
+        bench.world.join(site, learner(1.0))
+    bench.world.join("a", spoiled(**changes))
+    bench.world.wait(4)
+    outcome = bench.loop(rounds=1).run()
+    assert only(outcome) == 0.5
+    faults = bench.events("site-error")
+    assert {f["site"] for f in faults} == {"a"}
+    assert said in faults[0]["error"]
+
+
+def test_a_failing_observer_fails_no_run(bench: Bench) -> None:
+    join_all(bench)
+    loop = bench.loop(rounds=1)
+
+    def observe(_: Any) -> None:
+        raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+
+    bench.journal.subscribe(observe)
+    assert only(loop.run()) == 0.5

@@ -15,6 +15,7 @@ of the values present.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedsm.errors import ConfigError, DataError
+from fedsm.learning.checks import MAX_WEIGHT
 from fedsm.learning.tables import Labels, Table
 
 Vector = NDArray[np.float64]
@@ -165,6 +167,35 @@ class Summary:
         return np.searchsorted(known, labels) if len(labels) else np.zeros(0, dtype=np.intp)
 
 
+def usable(
+    replies: Mapping[str, RecordDict],
+) -> tuple[dict[str, RecordDict], dict[str, str]]:
+    """Part the answers that can be combined from those that cannot.
+
+    Answers must agree on features and on the type of labels; where they differ, most decide.
+
+    Returns
+    -------
+    tuple of dict of str to RecordDict, dict of str to str
+        Site to answer, and site to what is wrong with its answer.
+    """
+    sites: dict[str, _Site] = {}
+    faults: dict[str, str] = {}
+    for name, reply in replies.items():
+        try:
+            sites[name] = _read(name, reply)
+        except DataError as error:
+            faults[name] = error.what
+    schemas = Counter((s.features, type(s.classes[0])) for s in sites.values())
+    for name, site in sites.items():
+        (features, kind), _ = schemas.most_common(1)[0]
+        if site.features != features:
+            faults[name] = _other_columns(site.features, features)
+        elif type(site.classes[0]) is not kind:
+            faults[name] = "its labels are not of the type that the other sites have"
+    return {name: replies[name] for name in sites if name not in faults}, faults
+
+
 def combine(replies: Mapping[str, RecordDict]) -> Summary:
     """Combine the sites' statistics.
 
@@ -228,6 +259,10 @@ def combine(replies: Mapping[str, RecordDict]) -> Summary:
     )
 
 
+_LARGEST = 1e60
+"""Bound of a sum of squares, whose root is the largest magnitude that a reply may have."""
+
+
 @dataclass(frozen=True)
 class _Site:
     features: tuple[str, ...]
@@ -254,11 +289,13 @@ def _read(site: str, reply: RecordDict) -> _Site:
     width = len(features)
     if any(v.shape != (width,) or v.dtype != np.float64 for v in vectors):
         raise _malformed(site, f"its vectors are not float64 of the {width} features named")
-    if not all(np.isfinite(v).all() for v in vectors):
-        raise _malformed(site, "a sum is not finite")
+    if not all((np.abs(v) <= _LARGEST).all() for v in vectors):
+        raise _malformed(site, "a sum is not finite or absurdly large")
     if (
         not isinstance(rows, int)
+        or not 0 < rows <= MAX_WEIGHT
         or not all(isinstance(n, int) and n > 0 for n in counts)
+        or len(set(classes)) != len(classes)
         or len(counts) != len(classes)
         or sum(counts) != rows
         or not all(type(c) is type(classes[0]) and isinstance(c, int | str) for c in classes)

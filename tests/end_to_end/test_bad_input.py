@@ -153,7 +153,7 @@ def test_a_site_that_raises_in_round_2_is_left_to_the_quorum(project: Project) -
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("if north: arrays[0][0] = np.nan", "holds NaN or infinite values"),
+        ("if north: arrays[0][0] = np.nan", "holds NaN, infinite"),
         ("if north: arrays = [np.zeros(4)]", "has shape (4,), not (3,)"),
         ("if north: return answer(message, arrays, other=1)", "lack 'num-examples'"),
         ("if north: return answer(message, None, **{'num-examples': 1})", "0 array records"),

@@ -35,8 +35,11 @@ def test_a_good_reply_has_no_fault() -> None:
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
-        ({"coef": np.full((1, 3), np.nan)}, "array 'coef' holds NaN or infinite values"),
-        ({"bias": np.array([np.inf])}, "array 'bias' holds NaN or infinite values"),
+        (
+            {"coef": np.full((1, 3), np.nan)},
+            "array 'coef' holds NaN, infinite or absurdly large values",
+        ),
+        ({"bias": np.array([np.inf])}, "array 'bias' holds NaN, infinite or absurdly large values"),
         ({"coef": np.ones((3, 1))}, "array 'coef' has shape (3, 1), not (1, 3)"),
         (
             {"coef": np.ones((1, 3), dtype=np.float32)},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsm.errors import IdentityRefused, WireError
@@ -50,6 +50,7 @@ def test_a_certificate_does_not_print_its_key() -> None:
 parts = st.tuples(*[st.text(st.characters(exclude_categories=["Cs"]), max_size=6)] * 4)
 
 
+@settings(deadline=None)
 @given(parts, parts)
 def test_different_parts_never_bind_alike(one: tuple[str, ...], two: tuple[str, ...]) -> None:
     assert (binding(b"der", *one) == binding(b"der", *two)) == (one == two)
@@ -85,6 +86,7 @@ def test_a_proof_of_another_form_is_refused(field: str, value: Any) -> None:
         Proof.from_dict(fields)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_proof_that_is_not_json_is_refused(text: str) -> None:
     with pytest.raises(WireError):

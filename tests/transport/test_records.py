@@ -53,7 +53,7 @@ def exact(value: Any) -> Any:
     return (type(value).__name__, value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(texts, record, max_size=4))
 def test_records_come_back_with_their_types_and_order(content: dict[str, Any]) -> None:
     back = round_trip(RecordDict(content))
@@ -88,7 +88,7 @@ near_misses = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150, deadline=None)
 @given(json_values | near_misses, st.lists(st.binary(max_size=200), max_size=3))
 def test_other_content_gives_nothing_but_wire_errors(content: Any, segments: list[bytes]) -> None:
     try:

@@ -25,6 +25,7 @@ def decode(decoder: Decoder, all_frames: list[bytes]) -> list[Any]:
     return [item for frame in all_frames if (item := decoder.feed(frame)) is not None]
 
 
+@settings(deadline=None)
 @given(segments, st.integers(20, 200))
 def test_a_message_comes_out_as_it_went_in(parts: list[bytes], chunk: int) -> None:
     limits = Limits(chunk=chunk)
@@ -35,6 +36,7 @@ def test_a_message_comes_out_as_it_went_in(parts: list[bytes], chunk: int) -> No
     assert all(type(part) is bytes for part in packet.segments)
 
 
+@settings(deadline=None)
 @given(st.lists(segments, min_size=1, max_size=4))
 def test_controls_may_stand_between_the_frames_of_messages(messages: list[list[bytes]]) -> None:
     decoder, got, pings = Decoder(SMALL), [], 0
@@ -65,7 +67,7 @@ def test_a_declined_body_is_read_past_and_not_kept() -> None:
     assert [envelope["id"] for envelope in seen] == [1, 2]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.binary(max_size=80) | st.builds(lambda b: b"M" + b, st.binary(max_size=70))))
 def test_garbage_gives_nothing_but_wire_errors(junk: list[bytes]) -> None:
     decoder = Decoder(SMALL)
@@ -76,7 +78,7 @@ def test_garbage_gives_nothing_but_wire_errors(junk: list[bytes]) -> None:
             return
 
 
-@settings(max_examples=300)
+@settings(max_examples=150, deadline=None)
 @given(segments, st.data())
 def test_a_damaged_message_gives_nothing_but_wire_errors(
     parts: list[bytes], data: st.DataObject
