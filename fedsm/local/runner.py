@@ -241,7 +241,7 @@ class Runner:
         region = job.record.region
         environment = {
             "PATH": sandbox.python_path(),
-            "HOME": "/tmp" if isolated else str(job.ml),  # noqa: S108
+            "HOME": sandbox.HOME if isolated else str(job.ml),
             "LANG": "C.UTF-8",
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -26,6 +26,9 @@ PROCESS = "process"
 ENVIRONMENTS = "/var/cache/fedsm"
 """Where a job finds its account's cache of environments (``FEDSM_ENV_DIR``)."""
 
+HOME = "/run"
+"""A job's home: empty, and never where an interpreter lies."""
+
 SCRIPT_MODE = "/opt/fedsm/script_mode.py"
 _ETC = (
     "alternatives",
@@ -222,7 +225,7 @@ def _system() -> list[str]:
             argv += ["--ro-bind", str(path), str(path)]
     for name in _ETC:
         argv += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    return [*argv, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108
+    return [*argv, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", HOME]  # noqa: S108
 
 
 def _interpreter() -> list[str]:
