@@ -7,6 +7,7 @@ could not be created or ended early; 5 training or transport; 6 the local cloud;
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -279,6 +280,8 @@ def _root(
 
 def main(run: Callable[[], Any] = app) -> None:
     """Entry point: a fedsm error is one message, never a traceback."""
+    # A scheduler ends a process by SIGTERM; jobs must be stopped then as at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run()
     except FedsmError as error:

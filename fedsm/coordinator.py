@@ -29,7 +29,7 @@ from fedsm.execute import Launcher, Watcher
 from fedsm.learning.arrays import arrays_from_npz, save_npz
 from fedsm.learning.models import adapter
 from fedsm.learning.strategies import make_strategy
-from fedsm.plan import Facts, LaunchPlan, launch_plan, session_name
+from fedsm.plan import DIRECT_MODE, Facts, LaunchPlan, job_name, launch_plan, session_name
 from fedsm.tracking.base import Tracker
 from fedsm.tracking.names import experiment_name
 from fedsm.tracking.pump import Pump
@@ -41,7 +41,10 @@ from fedsm.transport.identity import Expected, make_certificate
 STOP_FILE, PID_FILE = "stop", "coordinator.pid"
 
 CLOSING_SECONDS = 60.0
-"""How long the sites have to take the final model, and their jobs to end after it."""
+"""How long the sites have to take the final model."""
+
+ENDING_SECONDS = 600.0
+"""How long their jobs have to upload it and to end; SageMaker takes minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,7 @@ class Coordinator:
         # Flower's strategies log each step; the journal has it all.
         logging.getLogger("flwr").setLevel(logging.WARNING)
         (self._directory / PID_FILE).write_text(str(os.getpid()))
+        self._started()
         sessions = Sessions(self._cloud.coordinator(), session_name(self._run))
         pump: Pump | None = None
         try:
@@ -200,7 +204,7 @@ class Coordinator:
             plan = make_plan(
                 config, self._run, self._bundle, certificate.der_base64, join_ids, port
             )
-            self._started(plan)
+            (self._directory / "plan.json").write_text(json.dumps(plan.as_data(), indent=1))
             launcher.start(plan)
             return self._rounds(grid, loop, launcher)
         except BaseException:
@@ -223,7 +227,7 @@ class Coordinator:
             self._closing = True
             self._write_model(outcome)
             grid.finish(self._closing_message(outcome), timeout=CLOSING_SECONDS)
-            watcher.wait(CLOSING_SECONDS)
+            watcher.wait(ENDING_SECONDS)
         # A job that took the model and stays must not go on billing.
         self._stop_jobs(launcher)
         return outcome
@@ -239,7 +243,7 @@ class Coordinator:
 
         launcher.stop(left)
         with Watcher(left, self.journal, on_end, self._cloud.poll_interval) as watcher:
-            watcher.wait(CLOSING_SECONDS)
+            watcher.wait(ENDING_SECONDS)
 
     def _loop(self, grid: StreamGrid) -> Loop:
         config, training = self._config, self._config.training
@@ -307,9 +311,8 @@ class Coordinator:
 
         return [SageMakerExperiments(source, tracking.prefix)]
 
-    def _started(self, plan: LaunchPlan) -> None:
+    def _started(self) -> None:
         config, training = self._config, self._config.training
-        (self._directory / "plan.json").write_text(json.dumps(plan.as_data(), indent=1))
         self.journal.append(
             "run-started",
             run=self._run,
@@ -322,7 +325,7 @@ class Coordinator:
             hyperparameters=training.hyperparameters,
             min_sites=config.min_sites,
             model=training.model or "",
-            mode=plan.mode,
+            mode=DIRECT_MODE,
             experiment=(
                 experiment_name(config.tracking.prefix, config.name)
                 if config.tracking.experiments
@@ -334,12 +337,12 @@ class Coordinator:
                     "account": site.account_id,
                     "region": site.region,
                     "instance_type": site.instance_type,
-                    "bundle": launch.bundle_sha256,
+                    "bundle": site.bundle or self._bundle,
                     "role": site.role_arn,
                     "external_id": site.external_id,
-                    "job": launch.job_name,
+                    "job": job_name(self._run, site.name),
                 }
-                for site, launch in zip(config.sites, plan.launches, strict=True)
+                for site in config.sites
             ],
             bundle=self._bundle,
         )

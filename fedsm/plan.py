@@ -32,6 +32,8 @@ _PIECE, _PIECES = 256, 100
 
 MAX_JOB_NAME = 63
 
+DIRECT_MODE = "direct: trusted server mode, the server account chooses image, entry point and code"
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -158,7 +160,7 @@ def launch_plan(config: FederationConfig, facts: Facts) -> LaunchPlan:
         run=facts.run,
         cloud=config.cloud,
         address=facts.address,
-        mode="direct: trusted server mode, the server account chooses image, entry point and code",
+        mode=DIRECT_MODE,
         launches=launches,
     )
 

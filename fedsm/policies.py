@@ -1,9 +1,11 @@
 """Every IAM and bucket document, as pure data.
 
 Each function returns a policy document. The kickoff role's rights are those of the direct launch:
-the server account may create, watch and stop jobs whose names start with ``fedsm-``, in the given
-subnets and security groups, and pass one role. No IAM key of ``CreateTrainingJob`` pins image,
-entry point or hyperparameters, so this is the mode in which the data owner trusts the server.
+the server account may create, watch and stop jobs of its federation, in the given subnets and
+security groups, and pass one role. No IAM key of ``CreateTrainingJob`` pins image, entry point or
+hyperparameters, so this is the mode in which the data owner trusts the server.
+
+ARNs are of the partition of the site's kickoff role: ``aws``, ``aws-cn`` or ``aws-us-gov``.
 """
 
 from __future__ import annotations
@@ -46,12 +48,21 @@ def _bucket(uri: str) -> tuple[str, str]:
     return bucket, prefix.rstrip("/")
 
 
-def _objects(uri: str) -> str:
-    bucket, prefix = _bucket(uri)
-    return f"arn:aws:s3:::{bucket}/{prefix}/*" if prefix else f"arn:aws:s3:::{bucket}/*"
+def partition(arn: str) -> str:
+    """Partition of an ARN, such as ``aws`` or ``aws-cn``."""
+    return arn.split(":")[1]
 
 
-def _list_prefixes(sid: str, uris: Sequence[str]) -> list[Document]:
+def _objects(site: Site, *uris: str) -> list[str]:
+    aws = f"arn:{partition(site.role_arn)}"
+    found = {_bucket(uri) for uri in uris}
+    return sorted(
+        f"{aws}:s3:::{bucket}/{prefix}/*" if prefix else f"{aws}:s3:::{bucket}/*"
+        for bucket, prefix in found
+    )
+
+
+def _list_prefixes(sid: str, site: Site, uris: Sequence[str]) -> list[Document]:
     """One statement a bucket: listing is a right on the bucket, limited by prefix."""
     prefixes: dict[str, list[str]] = {}
     for uri in uris:
@@ -63,7 +74,7 @@ def _list_prefixes(sid: str, uris: Sequence[str]) -> list[Document]:
         _allow(
             f"{sid}{i}",
             ["s3:ListBucket"],
-            [f"arn:aws:s3:::{bucket}"],
+            [f"arn:{partition(site.role_arn)}:s3:::{bucket}"],
             Condition={"StringLike": {"s3:prefix": sorted(set(values))}},
         )
         for i, (bucket, values) in enumerate(sorted(prefixes.items()))
@@ -103,24 +114,37 @@ def kickoff_trust(server_role_arn: str, external_id: str) -> Document:
     )
 
 
-def kickoff_policy(site: Site, *, logs: bool = False) -> Document:
+def kickoff_policy(site: Site, federation: str, *, logs: bool = False) -> Document:
     """Rights of the kickoff role for the direct launch.
+
+    Jobs are told apart by name, as ``plan.job_name`` makes it: ``fedsm-<federation>-...``. So no
+    two federations of an account may have names of which one continues the other after a hyphen.
+
+    No key bounds these fields of a job, the server chooses them: image, entry point and arguments,
+    hyperparameters, environment, channels and output path (the execution role bounds what they
+    reach), ``InstanceCount``, ``VolumeSizeInGB``, and how many jobs run.
 
     Parameters
     ----------
     site : Site
-        The site as the owner agreed to it.
+        The site as the owner agreed to it; without subnets its jobs may be in no VPC.
+    federation : str
+        The federation's name.
     logs : bool
         Whether the owner lets the server read the jobs' logs.
     """
-    jobs = f"arn:aws:sagemaker:{site.region}:{site.account_id}:training-job/fedsm-*"
+    names = f"fedsm-{federation}-*"
+    aws = f"arn:{partition(site.role_arn)}"
+    jobs = f"{aws}:sagemaker:{site.region}:{site.account_id}:training-job/{names}"
     create = ["sagemaker:CreateTrainingJob"]
+    tagged = {"aws:RequestTag/fedsm:site": site.name}
     statements = [
+        _allow("CreateTaggedJobs", create, [jobs], Condition={"StringEquals": tagged}),
         _allow(
-            "CreateTaggedJobs",
-            [*create, "sagemaker:AddTags"],
+            "TagAtCreationOnly",
+            ["sagemaker:AddTags"],
             [jobs],
-            Condition={"StringEquals": {"aws:RequestTag/fedsm:site": site.name}},
+            Condition={"StringEquals": {**tagged, "sagemaker:TaggingAction": "CreateTrainingJob"}},
         ),
         _allow(
             "WatchAndStopOwnJobs",
@@ -133,63 +157,69 @@ def kickoff_policy(site: Site, *, logs: bool = False) -> Document:
             [site.execution_role_arn],
             Condition={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
         ),
-        _deny(
-            "NoOtherInstance",
-            create,
-            {"ForAnyValue:StringNotEquals": {"sagemaker:InstanceTypes": [site.instance_type]}},
-        ),
+        *_only("InstanceTypes", [site.instance_type]),
+        _deny("NeedMaxRuntime", create, {"Null": {"sagemaker:MaxRuntimeInSeconds": "true"}}),
         _deny(
             "NoLongerRun",
             create,
             {"NumericGreaterThan": {"sagemaker:MaxRuntimeInSeconds": str(site.max_runtime)}},
         ),
         _deny("NoRemoteDebug", create, {"Bool": {"sagemaker:EnableRemoteDebug": "true"}}),
+        *_only("VpcSubnets", site.subnets),
+        *_only("VpcSecurityGroupIds", site.security_groups),
     ]
-    for key, allowed in (
-        ("VpcSubnets", site.subnets),
-        ("VpcSecurityGroupIds", site.security_groups),
-    ):
-        if allowed:
-            # A negated condition does not hold for a missing key: the Null deny closes that gap.
-            statements += [
-                _deny(f"Need{key}", create, {"Null": {f"sagemaker:{key}": "true"}}),
-                _deny(
-                    f"NoOther{key}",
-                    create,
-                    {"ForAnyValue:StringNotEquals": {f"sagemaker:{key}": list(allowed)}},
-                ),
-            ]
     if logs:
-        group = (
-            f"arn:aws:logs:{site.region}:{site.account_id}:log-group:/aws/sagemaker/TrainingJobs"
-        )
-        statements.append(
-            _allow(
-                "ReadJobLogs",
-                ["logs:DescribeLogStreams", "logs:GetLogEvents"],
-                [group, f"{group}:log-stream:fedsm-*"],
-            )
+        statements += _logs(
+            "Read", site, names, group=["logs:DescribeLogStreams"], stream=["logs:GetLogEvents"]
         )
     return _document(*statements)
 
 
-def execution_policy(site: Site) -> Document:
-    """Rights of the execution role: read data and code, write output and logs."""
+def _only(key: str, allowed: Sequence[str]) -> list[Document]:
+    """Denies of a new job that does not give these values, and these alone, to a SageMaker key.
+
+    A condition on a key does not hold where the field is left out, hence the ``Null`` denies.
+    """
+    create, name = ["sagemaker:CreateTrainingJob"], f"sagemaker:{key}"
+    if not allowed:
+        return [_deny(f"No{key}", create, {"Null": {name: "false"}})]
+    return [
+        _deny(f"Need{key}", create, {"Null": {name: "true"}}),
+        _deny(f"NoOther{key}", create, {"ForAnyValue:StringNotEquals": {name: list(allowed)}}),
+    ]
+
+
+def _logs(
+    verb: str, site: Site, names: str, *, group: Sequence[str], stream: Sequence[str]
+) -> list[Document]:
+    """Rights on the log group of training jobs, and on the streams of the jobs of these names.
+
+    Source: Service Authorization Reference, "Amazon CloudWatch Logs". In a policy a group's ARN
+    ends with ``:*``, which covers its streams too: so actions on streams stand apart.
+    """
+    arn = (
+        f"arn:{partition(site.role_arn)}:logs:{site.region}:{site.account_id}"
+        ":log-group:/aws/sagemaker/TrainingJobs"
+    )
+    return [
+        _allow(f"{verb}LogGroup", group, [f"{arn}:*"]),
+        _allow(f"{verb}LogStreams", stream, [f"{arn}:log-stream:{names}"]),
+    ]
+
+
+def execution_policy(site: Site, federation: str) -> Document:
+    """Rights of the execution role: read data and code, write output and the federation's logs."""
     reads = [*site.channels.values(), site.code]
-    group = f"arn:aws:logs:{site.region}:{site.account_id}:log-group:/aws/sagemaker/TrainingJobs"
     return _document(
-        _allow("ReadDataAndCode", ["s3:GetObject"], sorted({_objects(uri) for uri in reads})),
-        *_list_prefixes("List", reads),
-        _allow("WriteOutput", ["s3:PutObject"], [_objects(site.output)]),
-        _allow(
-            "WriteLogs",
-            [
-                "logs:CreateLogGroup",
-                "logs:CreateLogStream",
-                "logs:DescribeLogStreams",
-                "logs:PutLogEvents",
-            ],
-            [group, f"{group}:log-stream:fedsm-*"],
+        _allow("ReadDataAndCode", ["s3:GetObject"], _objects(site, *reads)),
+        *_list_prefixes("List", site, reads),
+        _allow("WriteOutput", ["s3:PutObject"], _objects(site, site.output)),
+        *_logs(
+            "Write",
+            site,
+            f"fedsm-{federation}-*",
+            group=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams"],
+            stream=["logs:PutLogEvents"],
         ),
     )
 
@@ -197,8 +227,8 @@ def execution_policy(site: Site) -> Document:
 def publisher_policy(site: Site) -> Document:
     """Rights of the owner's publisher: the sole writer of the bundle prefix."""
     return _document(
-        _allow("WriteBundles", ["s3:PutObject", "s3:GetObject"], [_objects(site.code)]),
-        *_list_prefixes("List", [site.code]),
+        _allow("WriteBundles", ["s3:PutObject", "s3:GetObject"], _objects(site, site.code)),
+        *_list_prefixes("List", site, [site.code]),
     )
 
 
@@ -210,7 +240,7 @@ def code_bucket_policy(site: Site, publisher_arn: str) -> Document:
             "Effect": "Deny",
             "Principal": "*",
             "Action": ["s3:PutObject"],
-            "Resource": [_objects(site.code)],
+            "Resource": _objects(site, site.code),
             "Condition": {"ArnNotEquals": {"aws:PrincipalArn": publisher_arn}},
         },
         {
@@ -218,25 +248,30 @@ def code_bucket_policy(site: Site, publisher_arn: str) -> Document:
             "Effect": "Deny",
             "Principal": "*",
             "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion"],
-            "Resource": [_objects(site.code)],
+            "Resource": _objects(site, site.code),
         },
     )
 
 
 def coordinator_trust(account_id: str) -> Document:
-    """Trust of the coordinator's role: principals of the server account that may assume it."""
+    """Trust of the coordinator's role: principals of its account that may assume it."""
     return _document(
         {
             "Sid": "ServerAccount",
             "Effect": "Allow",
-            "Principal": {"AWS": f"arn:aws:iam::{account_id}:root"},
+            "Principal": {"AWS": account_id},
             "Action": ["sts:AssumeRole", "sts:SetSourceIdentity"],
         }
     )
 
 
 def coordinator_policy(
-    account_id: str, region: str, kickoff_role_arns: Sequence[str], prefix: str
+    account_id: str,
+    region: str,
+    kickoff_role_arns: Sequence[str],
+    prefix: str,
+    *,
+    aws: str = "aws",
 ) -> Document:
     """Rights of the coordinator's role: assume the kickoff roles, write its experiments.
 
@@ -245,6 +280,8 @@ def coordinator_policy(
     prefix : str
         ``tracking.prefix``: only experiments named after it may be written. None may be read, the
         tracker has no need to.
+    aws : str
+        Partition of the server account.
     """
     return _document(
         _allow(
@@ -263,19 +300,19 @@ def coordinator_policy(
                 "sagemaker:CreateTrialComponent",
                 "sagemaker:UpdateTrialComponent",
             ],
-            _experiments(account_id, region, prefix),
+            _experiments(f"arn:{aws}:sagemaker:{region}:{account_id}", prefix),
         ),
     )
 
 
-def _experiments(account_id: str, region: str, prefix: str) -> list[str]:
+def _experiments(sagemaker: str, prefix: str) -> list[str]:
     """ARNs of the experiments of ``prefix``, their trials and trial components.
 
     The names are those of ``fedsm.tracking.names``, which lower-cases, joins hyphens and keeps at
     least 50 characters of a name that is too long.
     """
     name = re.sub("-+", "-", prefix.lower())[:50].rstrip("-")
-    kind = f"arn:aws:sagemaker:{region}:{account_id}:experiment"
+    kind = f"{sagemaker}:experiment"
     return [
         f"{kind}/{name}-*",
         # IAM compares letter by letter; an ARN may hold the trial's name as given or in lower case.

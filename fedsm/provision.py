@@ -28,7 +28,8 @@ PUBLISHER = "fedsm-publisher"
 
 def publisher_arn(site: Site) -> str:
     """ARN of the role that alone may write the site's bundles."""
-    return f"arn:aws:iam::{site.account_id}:role/{PUBLISHER}"
+    aws = policies.partition(site.role_arn)
+    return f"arn:{aws}:iam::{site.account_id}:role/{PUBLISHER}"
 
 
 def provision(cloud: LocalCloud, config: FederationConfig, data: Path, bundle: Bundle) -> None:
@@ -50,6 +51,7 @@ def provision(cloud: LocalCloud, config: FederationConfig, data: Path, bundle: B
                 server.region,
                 [site.role_arn for site in config.sites],
                 config.tracking.prefix,
+                aws=policies.partition(server.role_arn),
             ),
         )
     for site in config.sites:
@@ -66,18 +68,18 @@ def publisher_client(cloud: LocalCloud, site: Site) -> Any:
 
 def _site(owner: boto3.Session, config: FederationConfig, site: Site, data: Path) -> None:
     server = config.coordinator
-    server_role = server.role_arn or f"arn:aws:iam::{server.account_id}:root"
+    server_role = server.role_arn or server.account_id
     _role(
         owner,
         site.role_arn,
         policies.kickoff_trust(server_role, site.external_id),
-        policies.kickoff_policy(site),
+        policies.kickoff_policy(site, config.name),
     )
     _role(
         owner,
         site.execution_role_arn,
         policies.service_trust(site.account_id),
-        policies.execution_policy(site),
+        policies.execution_policy(site, config.name),
     )
     _role(
         owner,
