@@ -46,7 +46,7 @@ $(REFERENCES)/.installed:
 	$(REFERENCES)/toolkit/bin/python -m pip install --quiet 'sagemaker-training==5.1.4'
 	$(PYTHON) -m venv $(REFERENCES)/sdk
 	$(REFERENCES)/sdk/bin/python -m pip install --quiet 'sagemaker-core>=2.27,<3'
-	$(PYTHON) -m pip install --quiet --no-deps --target $(REFERENCES)/ministack 'ministack==1.5.33'
+	$(REFERENCES)/sdk/bin/python -m pip install --quiet --no-deps --target $(REFERENCES)/ministack 'ministack==1.5.33'
 	touch $@
 
 clean:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import boto3
 
+from fedsm.aws.calls import translated
+from fedsm.aws.sessions import no_credentials
 from fedsm.config import FederationConfig, Site
 from fedsm.errors import AccessError, LocalCloudError
 
@@ -34,6 +37,10 @@ class Cloud(Protocol):
         """Ambient credentials of a site's owner."""
         ...
 
+    def check(self) -> None:
+        """Raise ``LocalCloudError`` when the cloud itself has gone."""
+        ...
+
 
 class AwsCloud:
     """AWS: whatever credentials boto3 finds."""
@@ -57,7 +64,10 @@ class AwsCloud:
             They are of another account.
         """
         session = boto3.Session(region_name=site.region)
-        account = session.client("sts").get_caller_identity()["Account"]
+        if session.get_credentials() is None:
+            raise no_credentials(site.name)
+        with translated(site.name, "your credentials cannot be used", AccessError, "sign in again"):
+            account = session.client("sts").get_caller_identity()["Account"]
         if account != site.account_id:
             raise AccessError(
                 f"your credentials are of account {account}, the site is in {site.account_id}",
@@ -65,6 +75,9 @@ class AwsCloud:
                 action="run this with the credentials of the site's owner",
             )
         return session
+
+    def check(self) -> None:
+        """AWS does not go away."""
 
 
 class LocalCloud:
@@ -103,6 +116,23 @@ class LocalCloud:
         self.isolation = self.endpoint.isolation
         if running is None or set(accounts) - set(running.accounts):
             prepare(self)
+
+    def check(self) -> None:
+        """See that the cloud's process lives, whose jobs end with it.
+
+        Raises
+        ------
+        LocalCloudError
+            It has ended.
+        """
+        try:
+            os.kill(self.endpoint.pid, 0)
+        except ProcessLookupError:
+            raise LocalCloudError(
+                "the local cloud has gone, and its jobs with it",
+                where=str(self.endpoint.directory),
+                action="read cloud.log there, then train again: that starts it",
+            ) from None
 
     def coordinator(self) -> boto3.Session:
         """An administrator of the server account."""

@@ -8,12 +8,13 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.serverapp.strategy import Strategy
 
 from fedsm.address import listen_host, resolve
 from fedsm.assets import asset
@@ -21,13 +22,15 @@ from fedsm.aws.identity import ProofChecker
 from fedsm.aws.images import image_uri
 from fedsm.aws.jobs import JobState
 from fedsm.aws.sessions import Sessions
+from fedsm.bundle import object_key
 from fedsm.clouds import Cloud
-from fedsm.config import FederationConfig
-from fedsm.errors import FedsmError
+from fedsm.config import FederationConfig, Training
+from fedsm.errors import ConfigError, FedsmError, StoppedEarly
 from fedsm.events import Journal
-from fedsm.execute import Launcher, Watcher
+from fedsm.execute import Launcher, RunningJob, Watcher
 from fedsm.learning.arrays import arrays_from_npz, save_npz
 from fedsm.learning.models import adapter
+from fedsm.learning.preparation import Summary
 from fedsm.learning.strategies import make_strategy
 from fedsm.plan import DIRECT_MODE, Facts, LaunchPlan, job_name, launch_plan, session_name
 from fedsm.tracking.base import Tracker
@@ -94,6 +97,55 @@ def make_join_ids(config: FederationConfig) -> dict[str, str]:
     return {site.name: secrets.token_urlsafe(24) for site in config.sites}
 
 
+def strategy_of(config: FederationConfig) -> Strategy:
+    """The strategy that the configuration names.
+
+    Raises
+    ------
+    ConfigError
+        Its name or an option is wrong.
+    """
+    training = config.training
+    return make_strategy(
+        training.strategy,
+        dict(training.options),
+        min_sites=config.min_sites,
+        sites=len(config.sites),
+    )
+
+
+def first_arrays(
+    training: Training, hooks: Hooks, project: Path
+) -> Callable[[Summary | None], ArrayRecord] | None:
+    """Where the first arrays come from; ``None`` for a site.
+
+    Raises
+    ------
+    TrainingError
+        The ``.npz`` file that ``training.initial`` names cannot be read.
+    """
+    if hooks.initial is not None:
+        given = hooks.initial
+        return lambda summary: given
+    if training.initial.endswith(".npz"):
+        arrays = arrays_from_npz(project / training.initial)
+        return lambda summary: arrays
+    if training.initial == "server" and training.model is not None:
+        made = adapter(training.model)
+        return lambda summary: made.initial(_known(summary), training.hyperparameters)
+    return None
+
+
+def _known(summary: Summary | None) -> Summary:
+    if summary is None:
+        raise ConfigError(
+            "a model adapter needs the federation's statistics",
+            where="training.prepare",
+            action="set training.prepare: standardize",
+        )
+    return summary
+
+
 class Coordinator:
     """Conducts one run; ``conduct`` does it all, in the calling thread.
 
@@ -132,10 +184,20 @@ class Coordinator:
         self._bundle = bundle_sha256
         self._hooks = hooks
         self._project = project
+        # Whatever a user may have got wrong is found before anything is called or written.
+        self._strategy = strategy_of(config)
+        self._initial = first_arrays(config.training, hooks, project)
         self._checkpoints = directory / "checkpoints"
         # Models and plans are for the one who runs this, not for all of the machine.
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._checkpoints.mkdir(exist_ok=True)
+        try:
+            directory.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            raise ConfigError(
+                "there is a run of that id already",
+                where=run,
+                action="choose another id, or leave it out",
+            ) from None
+        self._checkpoints.mkdir()
         self.journal = Journal(directory / "events.jsonl")
         self.stop = threading.Event()
         self._ended: dict[str, str] = {}
@@ -165,9 +227,8 @@ class Coordinator:
             return outcome
         except BaseException as error:
             self.journal.append("calls", calls=sessions.counter.as_data())
-            interrupted = isinstance(error, KeyboardInterrupt)
-            reason = "interrupted" if interrupted else _reason(error)
-            self._end("Stopped" if interrupted else "Failed", reason, None)
+            stopped = isinstance(error, KeyboardInterrupt | StoppedEarly)
+            self._end("Stopped" if stopped else "Failed", _reason(error), None)
             raise
         finally:
             if pump is not None:
@@ -218,11 +279,11 @@ class Coordinator:
 
     def _rounds(self, grid: StreamGrid, loop: Loop, launcher: Launcher) -> Outcome:
         def on_end(site: str, state: JobState) -> None:
-            self._ended[site] = state.reason or f"its job is {state.status}"
+            self._on_end(site, state)
             if not self._closing:
                 grid.end_site(site, self._ended[site])
 
-        with Watcher(launcher.created, self.journal, on_end, self._cloud.poll_interval) as watcher:
+        with self._watch(launcher.created, on_end) as watcher:
             outcome = loop.run()
             self._closing = True
             self._write_model(outcome)
@@ -234,28 +295,29 @@ class Coordinator:
 
     def _stop_jobs(self, launcher: Launcher) -> None:
         """Stop the jobs that have not ended, and see them end."""
-        left = [job for job in launcher.created if job.site not in self._ended]
-        if not left:
-            return
-
-        def on_end(site: str, state: JobState) -> None:
-            self._ended[site] = state.reason or f"its job is {state.status}"
-
-        launcher.stop(left)
-        with Watcher(left, self.journal, on_end, self._cloud.poll_interval) as watcher:
+        left = {job.site for job in launcher.attempted} - set(self._ended)
+        launcher.stop([job for job in launcher.attempted if job.site in left])
+        seen = [job for job in launcher.created if job.site in left]
+        with self._watch(seen, self._on_end) as watcher:
             watcher.wait(ENDING_SECONDS)
+
+    def _watch(self, running: list[RunningJob], on_end: Callable[[str, JobState], None]) -> Watcher:
+        cloud = self._cloud
+        return Watcher(running, self.journal, on_end, cloud.poll_interval, cloud.check)
+
+    def _on_end(self, site: str, state: JobState) -> None:
+        reason = state.reason or f"its job is {state.status}"
+        digest = next(s.bundle or self._bundle for s in self._config.sites if s.name == site)
+        if object_key(digest) in reason:
+            # SageMaker speaks of an S3 prefix and leaves open whose task it is.
+            reason = f"bundle {digest[:12]} is not published; let the owner run `fedsm publish`"
+        self._ended[site] = reason
 
     def _loop(self, grid: StreamGrid) -> Loop:
         config, training = self._config, self._config.training
-        strategy = make_strategy(
-            training.strategy,
-            dict(training.options),
-            min_sites=config.min_sites,
-            sites=len(config.sites),
-        )
         return Loop(
             grid,
-            strategy,
+            self._strategy,
             Rounds(
                 rounds=training.rounds,
                 sites=tuple(site.name for site in config.sites),
@@ -267,24 +329,12 @@ class Coordinator:
             ),
             self.journal,
             self._checkpoints,
-            initial=self._initial(),
+            initial=self._initial,
             evaluate_fn=self._hooks.evaluate_fn,
             config_fn=self._hooks.config_fn,
             ended=lambda: dict(self._ended),
             stopping=lambda: self.stop.is_set() or (self._directory / STOP_FILE).exists(),
         )
-
-    def _initial(self) -> Any:
-        if self._hooks.initial is not None:
-            return lambda summary: self._hooks.initial
-        training = self._config.training
-        if training.initial.endswith(".npz"):
-            arrays = arrays_from_npz(self._project / training.initial)
-            return lambda summary: arrays
-        if training.initial == "server" and training.model is not None:
-            made = adapter(training.model)
-            return lambda summary: made.initial(summary, training.hyperparameters)
-        return None
 
     def _closing_message(self, outcome: Outcome) -> RecordDict:
         values: dict[str, Any] = {"rounds": len(outcome.history)}
@@ -363,4 +413,6 @@ class Coordinator:
 
 def _reason(error: BaseException) -> str:
     """What the journal says: fedsm's own errors in full, of others only their class."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     return str(error) if isinstance(error, FedsmError) else type(error).__name__

@@ -12,7 +12,8 @@
     │   ├── IdentityRefused       the peer did not prove who it is
     │   └── CoordinatorGone       no coordinator for longer than max-wait
     ├── TrainingError             the rounds cannot go on
-    │   └── QuorumLost            fewer live sites than min_sites
+    │   ├── QuorumLost            fewer live sites than min_sites
+    │   └── StoppedEarly          asked to stop before there was a model
     ├── DataError                 a site's rows cannot be used
     ├── TrackingError             an experiment tracker refused
     └── LocalCloudError           the embedded local cloud
@@ -126,6 +127,10 @@ class TrainingError(FedsmError):
 
 class QuorumLost(TrainingError):  # noqa: N818
     """Fewer sites are live than ``min_sites``."""
+
+
+class StoppedEarly(TrainingError):  # noqa: N818
+    """The run was asked to stop before there was a model."""
 
 
 class DataError(FedsmError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -43,14 +43,17 @@ class Launcher:
 
     Attributes
     ----------
+    attempted : list of RunningJob
+        Jobs that AWS was asked to create; one whose answer was lost would bill on.
     created : list of RunningJob
-        Jobs that AWS said it created.
+        Those that AWS said it created.
     """
 
     def __init__(self, sessions: Sessions, source: boto3.Session, journal: Journal) -> None:
         self._sessions = sessions
         self._source = source
         self._journal = journal
+        self.attempted: list[RunningJob] = []
         self.created: list[RunningJob] = []
 
     def sagemaker(self, launch: SiteLaunch) -> Any:
@@ -60,30 +63,24 @@ class Launcher:
         )
         return self._sessions.client(session, "sagemaker", launch.site, launch.region)
 
-    def start(self, plan: LaunchPlan) -> list[RunningJob]:
+    def start(self, plan: LaunchPlan) -> None:
         """Create every job of the plan.
+
+        Roles are assumed first, so that a refusal creates nothing.
 
         Raises
         ------
         FedsmError
-            At least one site failed, or the caller was interrupted; jobs that had been created
-            are stopped. Roles are assumed first, so that a refusal creates nothing.
+            At least one site failed; ``attempted`` says what there is to stop.
         """
-        attempted: list[RunningJob] = []
 
         def create(launch: SiteLaunch) -> None:
             job = RunningJob(launch.site, launch.job_name, self.sagemaker(launch))
-            attempted.append(job)
+            self.attempted.append(job)
             self._create(job, launch)
 
-        try:
-            _in_parallel(self._assume, plan.launches)
-            _in_parallel(create, plan.launches)
-        except BaseException:
-            # Ctrl-C included. Attempts, not answers: a job whose answer was lost would bill on.
-            self.stop(attempted)
-            raise
-        return self.created
+        _in_parallel(self._assume, plan.launches)
+        _in_parallel(create, plan.launches)
 
     def stop(self, running: list[RunningJob]) -> None:
         """Ask all jobs to stop; failures are journalled, and none hides another."""
@@ -141,14 +138,13 @@ def _in_parallel(work: Callable[[SiteLaunch], Any], launches: tuple[SiteLaunch, 
         errors = [error for future in futures if (error := future.exception()) is not None]
     if not errors:
         return
-    known = [error for error in errors if isinstance(error, FedsmError)]
-    if len(known) < len(errors):
-        raise next(error for error in errors if not isinstance(error, FedsmError))
-    if len(known) == 1:
-        raise known[0]
+    if len(errors) == 1:
+        raise errors[0]
+    lines = "\n".join(
+        f"  {error if isinstance(error, FedsmError) else repr(error)}" for error in errors
+    )
     raise LaunchError(
-        f"{len(known)} of {len(launches)} sites failed:\n"
-        + "\n".join(f"  {error}" for error in known),
+        f"{len(errors)} of {len(launches)} sites failed:\n{lines}",
         action="mend what the lines above name; jobs that had started are stopped",
     )
 
@@ -166,6 +162,8 @@ class Watcher:
         Called with ``(site, state)`` once a job has ended, from the watcher's thread.
     interval : float
         Seconds between two polls.
+    check : callable
+        Raises ``FedsmError`` when the cloud itself has gone; then every job has ended with it.
     """
 
     def __init__(
@@ -174,11 +172,13 @@ class Watcher:
         journal: Journal,
         on_end: Callable[[str, jobs.JobState], None],
         interval: float,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._running = {job.site: job for job in running}
         self._journal = journal
         self._on_end = on_end
         self._interval = interval
+        self._check = check
         self._states: dict[str, jobs.JobState] = {}
         self._changed = threading.Condition()
         self._stop = threading.Event()
@@ -191,12 +191,6 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-
-    @property
-    def states(self) -> Mapping[str, jobs.JobState]:
-        """The last known state of each site's job."""
-        with self._changed:
-            return dict(self._states)
 
     def wait(self, timeout: float) -> bool:
         """Wait until every job has ended; ``False`` when time ran out."""
@@ -218,10 +212,19 @@ class Watcher:
                         for site, job in self._running.items()
                         if site not in self._states or not self._states[site].ended
                     ]
-                if not pending:
+                if not pending or self._lost(pending):
                     return
                 list(pool.map(self._poll, pending))
                 self._stop.wait(max(0.0, self._interval - (time.monotonic() - began)))
+
+    def _lost(self, pending: list[RunningJob]) -> bool:
+        try:
+            self._check()
+        except FedsmError as error:
+            for job in pending:
+                self._take(job, jobs.JobState("Failed", "Failed", str(error), 0, ""))
+            return True
+        return False
 
     def _poll(self, job: RunningJob) -> None:
         try:
@@ -236,6 +239,9 @@ class Watcher:
                 detail=str(error)[:1024],
             )
             return
+        self._take(job, state)
+
+    def _take(self, job: RunningJob, state: jobs.JobState) -> None:
         with self._changed:
             before = self._states.get(job.site)
             self._states[job.site] = state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from fedsm.aws.artifacts import publish
 from fedsm.bundle import Bundle
 from fedsm.clouds import AwsCloud, Cloud, LocalCloud
 from fedsm.config import FederationConfig
-from fedsm.coordinator import Coordinator, Hooks, make_join_ids, make_plan
+from fedsm.coordinator import Coordinator, Hooks, make_join_ids, make_plan, strategy_of
 from fedsm.errors import ConfigError
 from fedsm.evaluation import on_test_rows
 from fedsm.events import Event
@@ -23,6 +24,8 @@ from fedsm.plan import LaunchPlan
 from fedsm.provision import provision, publisher_client
 from fedsm.run import Run
 from fedsm.transport.identity import make_certificate
+
+_RUN_ID = re.compile(r"(?=.{1,60}$)[a-z0-9](-?[a-z0-9])*")
 
 RUNS = "runs"
 DATA = "data"
@@ -94,6 +97,7 @@ class Federation:
     def plan(self, *, sites: Iterable[str] | None = None, run: str | None = None) -> LaunchPlan:
         """The whole launch as data. Makes no call; certificate and join ids are examples."""
         config = self._chosen(sites)
+        strategy_of(config)
         return make_plan(
             config,
             run or self.new_run_id(),
@@ -160,6 +164,12 @@ class Federation:
         """
         config = self._chosen(sites)
         run_id = run or self.new_run_id()
+        if not _RUN_ID.fullmatch(run_id):
+            raise ConfigError(
+                f"{run_id!r} is no run id",
+                where="run",
+                action="use at most 60 lower-case letters, digits and single hyphens",
+            )
         evaluate = evaluate_fn or on_test_rows(config.training, self.directory)
         coordinator = Coordinator(
             config,
@@ -230,6 +240,8 @@ class Federation:
         return cloud
 
     def _chosen(self, sites: Iterable[str] | None) -> FederationConfig:
+        if isinstance(sites, str):
+            sites = [sites]
         return self.config if sites is None else self.config.subset(sites)
 
     def _provision(self, cloud: LocalCloud) -> None:

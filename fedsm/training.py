@@ -18,10 +18,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp.exception import InconsistentMessageReplies
 from flwr.serverapp.strategy import Strategy
 
-from fedsm.errors import JobError, QuorumLost, TrainingError
+from fedsm.errors import FedsmError, JobError, QuorumLost, StoppedEarly, TrainingError
 from fedsm.events import Journal
+from fedsm.learning import checks
 from fedsm.learning.arrays import save_npz
-from fedsm.learning.checks import fault, initial_fault, shape_of, values_fault
 from fedsm.learning.metrics import WEIGHT
 from fedsm.learning.preparation import Summary, combine, usable
 from fedsm.learning.strategies import needed_metrics, seeded, weight_key
@@ -126,6 +126,10 @@ class Loop:
             The strategy could not aggregate.
         """
         self._wait_for_sites()
+        if self._stopping():
+            raise StoppedEarly(
+                "stopped before round 1", action="train again; no model was made yet"
+            )
         if self._settings.prepare:
             self._summary = self._prepare()
         arrays = self._initial(self._summary) if self._initial else self._ask_a_site()
@@ -140,9 +144,9 @@ class Loop:
                 "round-started", round=number, sites=[self._grid.site_of(n) for n in live]
             )
             outcome.arrays, train = self._train(number, outcome.arrays, live)
+            self._checkpoint(number, outcome.arrays)
             evaluate = self._evaluate(number, outcome.arrays)
             server = self._serve_evaluate(number, outcome.arrays)
-            self._checkpoint(number, outcome.arrays)
             row = {
                 "round": number,
                 "seconds": time.monotonic() - began,
@@ -225,7 +229,7 @@ class Loop:
         )
         if aggregated is None:
             return arrays, dict(metrics or {})
-        if found := values_fault(aggregated):
+        if found := checks.values_fault(aggregated):
             raise TrainingError(
                 f"round {number}: the aggregated arrays cannot be used: {found}",
                 action="lower the learning rate of sites or strategy; the last checkpoint is good",
@@ -251,10 +255,13 @@ class Loop:
     def _serve_evaluate(self, number: int, arrays: ArrayRecord) -> Metrics:
         if self._evaluate_fn is None:
             return {}
-        return dict(self._evaluate_fn(number, arrays, self._summary))
+        evaluate = self._evaluate_fn
+        return _hook("evaluate_fn", number, lambda: dict(evaluate(number, arrays, self._summary)))
 
     def _config(self, number: int) -> ConfigRecord:
-        values: dict[str, Any] = dict(self._config_fn(number)) if self._config_fn else {}
+        values: dict[str, Any] = {}
+        if (config := self._config_fn) is not None:
+            values = _hook("config_fn", number, lambda: dict(config(number)))
         return ConfigRecord(values | self._prepared())
 
     def _prepared(self) -> dict[str, Any]:
@@ -283,9 +290,9 @@ class Loop:
         usable = []
         for reply in sorted(replies, key=lambda r: r.metadata.src_node_id):
             site = self._grid.site_of(reply.metadata.src_node_id)
-            found = fault(reply, reference, self._weight, self._needed if reference else ())
+            found = checks.fault(reply, reference, self._weight, self._needed if reference else ())
             if found is None and reference is not None and site in self._rows:
-                weight = _metrics(reply)[self._weight]
+                weight = checks.metrics_of(reply)[self._weight]
                 if self._weight == WEIGHT and weight > self._rows[site]:
                     found = f"metric {WEIGHT!r} is larger than the rows it declared"
             if found:
@@ -304,7 +311,7 @@ class Loop:
                 round=number,
                 phase=phase,
                 site=site,
-                metrics=_metrics(reply),
+                metrics=checks.metrics_of(reply),
                 seconds=seconds,
                 sent=sent - before[0],
                 received=received - before[1],
@@ -313,17 +320,17 @@ class Loop:
 
     def _consistent(self, number: int, phase: str, replies: list[Message]) -> list[Message]:
         """Leave out sites whose records differ from those of most: Flower refuses a mix."""
-        shapes = Counter(shape_of(reply) for reply in replies)
+        shapes = Counter(checks.shape_of(reply) for reply in replies)
         if len(shapes) < 2:
             return replies
         usual = shapes.most_common(1)[0][0]
         kept = []
         for reply in replies:
-            if shape_of(reply) == usual:
+            if checks.shape_of(reply) == usual:
                 kept.append(reply)
                 continue
             odd = sorted(
-                set(_metrics(reply)) ^ {name for _, pairs in usual[1] for name, _ in pairs}
+                set(checks.metrics_of(reply)) ^ {name for _, pairs in usual[1] for name, _ in pairs}
             )
             differing = f" in {', '.join(odd[:5])}" if odd else " in names or kinds"
             site = self._grid.site_of(reply.metadata.src_node_id)
@@ -382,7 +389,7 @@ class Loop:
             replies = self._query("initial", [node])
             for site, content in replies.items():
                 for record in content.array_records.values():
-                    found = initial_fault(record)
+                    found = checks.initial_fault(record)
                     if found is None:
                         return record
                     self._fault(0, "query.initial", site, found)
@@ -420,17 +427,22 @@ class Loop:
         self._journal.append("checkpoint", round=number, path=str(path), sha256=digest)
 
 
-def _metrics(reply: Message) -> Metrics:
-    return {
-        name: value
-        for record in reply.content.metric_records.values()
-        for name, value in record.items()
-    }
-
-
 def _grouped(ended: Mapping[str, str]) -> str:
     """Sites by the reason their jobs ended: ``a, b: reason; c: another``."""
     sites: dict[str, list[str]] = {}
     for site, reason in sorted(ended.items()):
         sites.setdefault(reason, []).append(site)
     return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in sites.items())
+
+
+def _hook(name: str, number: int, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Call what the user gave; its error names it and the round."""
+    try:
+        return call()
+    except FedsmError:
+        raise
+    except Exception as error:
+        raise TrainingError(
+            f"{name} failed in round {number}: {type(error).__name__}: {error}",
+            action=f"mend {name}; the checkpoint of the last round is kept",
+        ) from error

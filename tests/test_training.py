@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
-from fedsm.errors import JobError, QuorumLost
+from fedsm.errors import JobError, QuorumLost, StoppedEarly, TrainingError
 from fedsm.events import Journal, read
 from fedsm.learning.arrays import arrays_from_npz
 from fedsm.learning.strategies import PLAIN, make_strategy
@@ -238,8 +238,13 @@ def test_a_site_with_other_metrics_is_left_out(bench: Bench) -> None:
 
 def test_stopping_ends_after_the_round_under_way(bench: Bench) -> None:
     join_all(bench)
-    rounds = iter([False, False, True, True])
-    outcome = bench.loop(rounds=50, stopping=lambda: next(rounds)).run()
+    asked = threading.Event()
+
+    def ask(*_: Any) -> dict[str, float]:
+        asked.set()
+        return {}
+
+    outcome = bench.loop(rounds=50, stopping=asked.is_set, evaluate_fn=ask).run()
     assert outcome.stopped
     assert len(outcome.history) == 1
 
@@ -297,3 +302,43 @@ def test_a_failing_observer_fails_no_run(bench: Bench) -> None:
 
     bench.journal.subscribe(observe)
     assert only(loop.run()) == 0.5
+
+
+def test_stopping_before_round_1_makes_no_model(bench: Bench) -> None:
+    join_all(bench)
+    with pytest.raises(StoppedEarly):
+        bench.loop(prepare=True, stopping=lambda: True).run()
+    assert not bench.events("site-error")
+
+
+def fails(*_: Any) -> dict[str, float]:
+    raise ValueError("no such column")
+
+
+@pytest.mark.parametrize("hook", ["evaluate_fn", "config_fn"])
+def test_a_hook_that_raises_is_named(bench: Bench, hook: str) -> None:
+    join_all(bench)
+    with pytest.raises(TrainingError, match=f"{hook} failed in round 1: ValueError: no such"):
+        bench.loop(**{hook: fails}).run()
+
+
+def test_a_round_is_kept_before_it_is_evaluated(bench: Bench) -> None:
+    join_all(bench)
+    with pytest.raises(TrainingError):
+        bench.loop(evaluate_fn=fails).run()
+    assert len(bench.events("checkpoint")) == 1
+
+
+def test_a_sites_first_arrays_are_checked(bench: Bench) -> None:
+    for site in SITES[1:]:
+        bench.world.join(site, learner(1.0))
+
+    def evil(message: Message) -> Message:
+        arrays = ArrayRecord({"../x": Array(np.zeros(3))})
+        return Message(RecordDict({"arrays": arrays}), reply_to=message)
+
+    bench.world.join("a", evil)
+    bench.world.wait(4)
+    outcome = bench.loop(initial=None, rounds=1).run()
+    assert list(outcome.arrays) == ["0"]
+    assert bench.events("site-error")[0]["site"] == "a"

@@ -87,6 +87,8 @@ class Sessions:
         region: str,
         external_id: str | None,
     ) -> boto3.Session:
+        if source.get_credentials() is None:
+            raise no_credentials(where)
         extra: dict[str, Any] = {"RoleSessionName": self._name, "DurationSeconds": DURATION}
         if external_id:
             extra["ExternalId"] = external_id
@@ -136,6 +138,15 @@ class Sessions:
             return str(sts.get_caller_identity()["Arn"])
         except (ClientError, BotoCoreError):
             return "the server's role"
+
+
+def no_credentials(where: str) -> AccessError:
+    """There are no AWS credentials at all."""
+    return AccessError(
+        "there are no AWS credentials",
+        where=where,
+        action="sign in, for example with `aws sso login`, or set AWS_PROFILE",
+    )
 
 
 def _session(source: boto3.Session, credentials: Any, region: str) -> boto3.Session:

@@ -78,6 +78,15 @@ def fault(
     return None
 
 
+def metrics_of(reply: Message) -> dict[str, Any]:
+    """All metrics of a reply by name."""
+    return {
+        name: value
+        for record in reply.content.metric_records.values()
+        for name, value in record.items()
+    }
+
+
 def shape_of(reply: Message) -> tuple[Any, ...]:
     """What must be alike in all replies for Flower to aggregate them: names and kinds."""
     content = reply.content

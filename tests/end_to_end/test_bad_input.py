@@ -119,7 +119,7 @@ def test_a_missing_channel(project: Project, edit: Edit) -> None:
 
 def test_a_bundle_that_is_not_there(project: Project, edit: Edit) -> None:
     edit(lambda v: site(v).update(bundle="0" * 64))
-    refused(project, JobError, "north", "No S3 objects found")
+    refused(project, JobError, "north", "000000000000 is not published", "fedsm publish")
 
 
 def test_an_altered_bundle(project: Project, edit: Edit) -> None:
