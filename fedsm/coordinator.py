@@ -390,7 +390,7 @@ class Coordinator:
                     "bundle": site.bundle or self._bundle,
                     "role": site.role_arn,
                     "external_id": site.external_id,
-                    "job": job_name(self._run, site.name),
+                    "job": job_name(self._config.name, self._run, site.name),
                 }
                 for site in config.sites
             ],

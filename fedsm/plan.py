@@ -130,9 +130,13 @@ def session_name(run: str) -> str:
     return f"fedsm-{run}"[:64]
 
 
-def job_name(run: str, site: str) -> str:
-    """Name of a site's job: at most 63 characters, unique to run and site."""
-    name = f"fedsm-{run}-{site}"
+def job_name(federation: str, run: str, site: str) -> str:
+    """Name of a site's job: at most 63 characters, unique to run and site.
+
+    It begins with ``fedsm-<federation>-``, which the kickoff role's policy demands.
+    """
+    own = run.startswith(f"{federation}-")
+    name = f"fedsm-{run}-{site}" if own else f"fedsm-{federation}-{run}-{site}"
     if len(name) <= MAX_JOB_NAME:
         return name
     mark = hashlib.sha256(name.encode()).hexdigest()[:8]
@@ -211,7 +215,7 @@ def _site_launch(
                 action="shorten the value, or pass it as a file in a channel",
             )
     channels = {**site.channels, CODE_CHANNEL: f"{site.code}/{object_key(digest)}"}
-    name = job_name(facts.run, site.name)
+    name = job_name(config.name, facts.run, site.name)
     tags = {**site.tags, TAG_RUN: facts.run, TAG_SITE: site.name}
     request: dict[str, Any] = {
         "TrainingJobName": name,

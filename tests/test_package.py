@@ -25,7 +25,7 @@ LEVELS = [
     {"aws", "tracking", "local", "client", "datasets"},
     {"learning", "transport"},
     {"plan", "policies", "address", "state"},
-    {"bundle", "config", "assets"},
+    {"bundle", "config", "config_checks", "assets"},
     {"contract", "events"},
     {"errors"},
 ]

@@ -105,7 +105,8 @@ def test_limits_name_the_site_and_the_value() -> None:
 
 
 def test_job_names_fit_and_stay_apart() -> None:
-    long = [job_name("r" * 40, "s" * 20 + end) for end in ("a", "b")]
+    long = [job_name("heart", "r" * 40, "s" * 20 + end) for end in ("a", "b")]
     assert all(len(name) <= 63 for name in long)
     assert long[0] != long[1]
-    assert job_name("run", "site") == "fedsm-run-site"
+    assert job_name("heart", "heart-1", "site") == "fedsm-heart-1-site"
+    assert job_name("heart", "mine", "site") == "fedsm-heart-mine-site"

@@ -46,6 +46,9 @@ _EC2_TYPES = {
     "eni": "network-interface",
     "acl": "network-acl",
 }
+_LOG_STREAM_ACTIONS = {"DeleteLogStream", "GetLogEvents", "PutLogEvents"}
+_LOG_TAGS = {"ListTagsForResource", "TagResource", "UntagResource"}
+"""Source: Service Authorization Reference, "Amazon CloudWatch Logs"; API reference, `LogGroup`."""
 _BY_ACTION = {
     "kms": "kms",
     "secretsmanager": "secretsmanager",
@@ -238,13 +241,18 @@ def _ec2_resources(call: Call, action: str, account: str) -> list[str]:
 
 
 def _logs_resource(call: Call, action: str, account: str) -> str:
+    """A log stream's ARN; of an action on a whole group, that of no stream.
+
+    So a policy must end a group's ARN with ``:*``, as on AWS, but for the tags of a group.
+    """
     body = call.json()
-    group = body.get("logGroupName", body.get("logGroupIdentifier", ""))
-    group = group.rpartition("log-group:")[2]
-    arn = f"arn:aws:logs:{call.region}:{account}:log-group:{group}"
-    if action in ("CreateLogGroup", "DeleteLogGroup", "PutRetentionPolicy"):
-        return arn
-    return f"{arn}:log-stream:{body.get('logStreamName', '')}"
+    prefix = f"arn:aws:logs:{call.region}:{account}:log-group:"
+    if action in _LOG_TAGS:
+        return prefix + str(body.get("resourceArn", "")).rpartition("log-group:")[2]
+    group = str(body.get("logGroupName", body.get("logGroupIdentifier", "")))
+    group = group.rpartition("log-group:")[2].removesuffix(":*")
+    stream = body.get("logStreamName", "") if action in _LOG_STREAM_ACTIONS else ""
+    return f"{prefix}{group}:log-stream:{stream}"
 
 
 def _experiment_asks(call: Call, account: str) -> Iterator[Ask]:

@@ -21,7 +21,7 @@ from moto.iam.models import AccessKey, iam_backends
 from moto.s3.models import FakeBucket, s3_backends
 from werkzeug.exceptions import HTTPException
 
-from fedsm.local.protocol import Call, Reply, not_modelled
+from fedsm.local.protocol import Call, Reply, not_modelled, refuse_ambiguity
 
 _HOSTS = {
     "sagemaker": "api.sagemaker.{region}.amazonaws.com",
@@ -30,6 +30,10 @@ _HOSTS = {
     "monitoring": "monitoring.{region}.amazonaws.com",
     "ecr": "api.ecr.{region}.amazonaws.com",
 }
+_PASSED = re.compile(
+    r"x-amz-.+|content-.+|if-.+|authorization|cache-control|date|expires|origin|range"
+)
+"""Headers that moto sees; it takes others for parameters, or for the account to act in."""
 _ANY_ACCOUNT = "123456789012"  # of use for the URLs only
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -50,13 +54,14 @@ def dispatch(call: Call, service: str, account: str) -> Reply:
     Raises
     ------
     ApiError
-        moto does not know the service or action.
+        moto does not know the service or action, or could read the call in another way than it
+        was judged.
     """
+    refuse_ambiguity(call)
     host = _HOSTS.get(service, "{service}.{region}.amazonaws.com").format(
         service=service, region=call.region
     )
-    hidden = {"x-moto-account-id", "accept-encoding"}
-    headers = {k: v for k, v in call.original_headers if k.lower() not in hidden}
+    headers = {k: v for k, v in call.headers.items() if _PASSED.fullmatch(k)}
     headers |= {"x-moto-account-id": account, "Host": host}
     if headers.get("x-amz-content-sha256", "").startswith("STREAMING-"):
         headers["x-amz-content-sha256"] = "UNSIGNED-PAYLOAD"  # the framing is off already

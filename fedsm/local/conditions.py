@@ -68,6 +68,7 @@ MODELLED_KEYS = frozenset(
         "sagemaker:maxruntimeinseconds",
         "sagemaker:networkisolation",
         "sagemaker:outputkmskey",
+        "sagemaker:taggingaction",
         "sagemaker:volumekmskey",
         "sagemaker:vpcsecuritygroupids",
         "sagemaker:vpcsubnets",

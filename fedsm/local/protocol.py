@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -77,7 +77,7 @@ class Call:
     method, target : str
         HTTP method, and path with query as they came over the wire.
     headers : Mapping[str, str]
-        Names in lower case; repeated ones joined by commas.
+        Names in lower case; none is there twice.
     body : bytes
         The payload, without ``aws-chunked`` framing once the signature is checked.
     service, region : str
@@ -90,7 +90,6 @@ class Call:
     body: bytes
     service: str = ""
     region: str = "us-east-1"
-    original_headers: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def raw_path(self) -> str:
@@ -135,6 +134,63 @@ class Call:
         if not isinstance(value, dict):
             raise ApiError("SerializationException", "the body is not a JSON object")
         return value
+
+
+def single_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers by name in lower case.
+
+    Raises
+    ------
+    ApiError
+        A name is repeated, or holds an underscore: behind WSGI that is the same name as with a
+        hyphen. S3's user metadata may have one.
+    """
+    headers: dict[str, str] = {}
+    taken: set[str] = set()
+    for name, value in pairs:
+        name = name.lower()
+        if "_" in name and not name.startswith("x-amz-meta-"):
+            raise ApiError("InvalidRequest", f"the header {name} has an underscore")
+        if name.replace("_", "-") in taken:
+            raise ApiError("InvalidRequest", f"the header {name} is there more than once")
+        taken.add(name.replace("_", "-"))
+        headers[name] = " ".join(value.split()) if "\n" in value else value.strip()
+    return headers
+
+
+def refuse_ambiguity(call: Call) -> None:
+    """Refuse parameters that a second reader of the request could take for others.
+
+    moto reads requests by rules of its own, such as the first of repeated parameters, or a form in
+    the body before the query string. What is judged here must be what is carried out there.
+
+    Raises
+    ------
+    ApiError
+        Parameters are repeated or stand in two places, or the body's type is not its protocol's.
+    """
+    query = parse_qsl(call.target.partition("?")[2], keep_blank_values=True)
+    kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
+    form = kind == "application/x-www-form-urlencoded"
+    parameters, protocol = query, call.protocol
+    if protocol == "s3":
+        if call.body and (form or kind == "multipart/form-data"):
+            raise not_modelled(f"S3: a body of type {kind}")
+    elif protocol in ("query", "ec2"):
+        if call.body and (query or not form):
+            raise ApiError(
+                "InvalidRequest", "the parameters are not in one place, the URL or a form"
+            )
+        parameters = query or parse_qsl(call.body.decode(errors="replace"), keep_blank_values=True)
+    elif (
+        query
+        or not call.body
+        or not kind.startswith(("application/json", "application/x-amz-json"))
+    ):
+        raise ApiError("InvalidRequest", "the parameters are not in a JSON body alone")
+    names = [name for name, _ in parameters]
+    if len(set(names)) < len(names):
+        raise ApiError("InvalidRequest", "a parameter is there more than once")
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ Source: "Required permissions for Amazon S3 API operations" of the S3 User Guide
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
 from urllib.parse import unquote
@@ -68,6 +69,10 @@ _PLAIN_PARAMETERS = {
     "versionId",
     "x-id",
 }
+_COPY_SOURCE = re.compile(
+    r"/?(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>[^?#;]+)(?P<version>\?versionId=[^&#;]+)?"
+)
+"""One reading only: no host, no empty bucket; reserved characters of the key are encoded."""
 _CONTEXT_HEADERS = {
     "if-match": "s3:if-match",
     "if-none-match": "s3:if-none-match",
@@ -147,8 +152,12 @@ def _object_needs(
     yield f"s3:{action}", f"arn:aws:s3:::{bucket}/{key}", bucket, context
     source = call.headers.get("x-amz-copy-source")
     if source:
-        from_bucket, from_key = split(unquote(source.split("?", 1)[0]))
-        yield "s3:GetObject", f"arn:aws:s3:::{from_bucket}/{from_key}", from_bucket, {}
+        found = _COPY_SOURCE.fullmatch(source)
+        if found is None:
+            raise ApiError("InvalidArgument", "x-amz-copy-source is not a bucket and a key")
+        action = "s3:GetObjectVersion" if found["version"] else "s3:GetObject"
+        arn = f"arn:aws:s3:::{found['bucket']}/{unquote(found['key'])}"
+        yield action, arn, found["bucket"], {}
 
 
 def _context(call: Call, query: dict[str, str]) -> dict[str, Sequence[str]]:

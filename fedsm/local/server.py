@@ -5,7 +5,8 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,7 +14,15 @@ from typing import Any
 from fedsm.errors import FedsmError
 from fedsm.local import authorise, backends, experiments, signatures, sts
 from fedsm.local.principals import Directory
-from fedsm.local.protocol import ApiError, Call, Reply, json_reply, not_modelled, render_error
+from fedsm.local.protocol import (
+    ApiError,
+    Call,
+    Reply,
+    json_reply,
+    not_modelled,
+    render_error,
+    single_headers,
+)
 from fedsm.local.s3_actions import split
 from fedsm.local.training_api import TrainingApi
 
@@ -111,6 +120,17 @@ class Cloud:
             return json_reply({"message": str(error)}, 400)
 
 
+def _body_length(headers: Mapping[str, str]) -> int:
+    if "transfer-encoding" in headers:
+        raise not_modelled("Transfer-Encoding of a request")
+    length = headers.get("content-length", "0")
+    if not re.fullmatch("[0-9]{1,15}", length):
+        raise ApiError("IncompleteBody", "Content-Length is not a number")
+    if int(length) > MAX_BODY:
+        raise ApiError("EntityTooLarge", "the request is larger than 5 GiB")
+    return int(length)
+
+
 class _Handler(BaseHTTPRequestHandler):
     """Reads one request, writes one response; connections are kept open."""
 
@@ -139,23 +159,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write("\r\n".join([*head, "", ""]).encode("latin-1", "replace") + body)
 
     def _read(self) -> Call | None:
-        headers: dict[str, str] = {}
-        original: list[tuple[str, str]] = []
-        for name, value in self.headers.items():
-            plain = " ".join(value.split()) if "\n" in value else value.strip()
-            lowered = name.lower()
-            headers[lowered] = f"{headers[lowered]},{plain}" if lowered in headers else plain
-            original.append((name, plain))
-        length = headers.get("content-length", "0")
-        call = Call(self.command, self.path, headers, b"", original_headers=original)
-        refusal: ApiError | None = None
-        if "transfer-encoding" in headers:
-            refusal = not_modelled("Transfer-Encoding of a request")
-        elif not length.isdigit():
-            refusal = ApiError("IncompleteBody", "Content-Length is not a number")
-        elif int(length) > MAX_BODY:
-            refusal = ApiError("EntityTooLarge", "the request is larger than 5 GiB")
-        if refusal is not None:
+        call = Call(self.command, self.path, {}, b"")
+        try:
+            call.headers = single_headers(self.headers.items())
+            length = _body_length(call.headers)
+        except ApiError as refusal:
             reply = render_error(refusal, call)
             self.close_connection = True
             self.send_response(reply.status)
@@ -164,8 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(reply.body)
             return None
-        call.body = self.rfile.read(int(length))
-        if len(call.body) < int(length):
+        call.body = self.rfile.read(length)
+        if len(call.body) < length:
             self.close_connection = True
             return None
         return call

@@ -75,7 +75,8 @@ def verify(call: Call, lookup: Callable[[str], Secret | None], now: datetime) ->
     ------
     ApiError
         In the order in which AWS checks: no or malformed signature, unknown key, wrong session
-        token, expired session, clock skew over 15 minutes, altered request, altered payload.
+        token, expired session, clock skew over 15 minutes, an ``x-amz-`` header that is not signed,
+        altered request, altered payload.
     """
     if "X-Amz-Signature=" in call.target:
         raise not_modelled("presigned URLs")
@@ -99,6 +100,10 @@ def verify(call: Call, lookup: Callable[[str], Secret | None], now: datetime) ->
     if "host" not in signed or (token and "x-amz-security-token" not in signed):
         raise ApiError("SignatureDoesNotMatch", "'Host' and the security token must be signed", 403)
     expected = _signature(call, found["service"], found["region"], signed, stamp, secret)
+    loose = {name for name in call.headers if name.startswith("x-amz-")} - set(signed)
+    if loose - {"x-amz-content-sha256"}:  # that one is part of what is signed in any case
+        message = "There were headers present in the request which were not signed: "
+        raise ApiError("AccessDenied", message + ", ".join(sorted(loose)), 403)
     if not hmac.compare_digest(expected, found["signature"]):
         raise ApiError(
             "SignatureDoesNotMatch",

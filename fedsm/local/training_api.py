@@ -141,7 +141,8 @@ class TrainingApi:
         arn, context = _arn(call, caller, name), creation_context(body)
         self._allow(call, caller, "CreateTrainingJob", arn, context)
         if body.get("Tags"):
-            self._allow(call, caller, "AddTags", arn, context)
+            tagging = {"sagemaker:taggingaction": ["CreateTrainingJob"]}
+            self._allow(call, caller, "AddTags", arn, context | tagging)
         if role.split(":")[4] != account:
             raise ApiError(
                 "ValidationException", "RoleArn: Cross-account pass role is not allowed."

@@ -356,6 +356,20 @@ def test_condition_keys_of_create_training_job(
     world.wait(request["TrainingJobName"])
 
 
+def test_tags_may_be_for_creation_only(world: World) -> None:
+    condition = {"StringEquals": {"sagemaker:TaggingAction": "CreateTrainingJob"}}
+    session = world.as_role(
+        SITE,
+        statement("Allow", ["sagemaker:CreateTrainingJob", "iam:PassRole"]),
+        statement("Allow", "sagemaker:AddTags", Condition=condition),
+    )
+    request = world.request(Tags=TAGS)
+    made = session.client("sagemaker").create_training_job(**request)
+    said = refused(session, "sagemaker", "add_tags", ResourceArn=made["TrainingJobArn"], Tags=TAGS)
+    assert "sagemaker:AddTags" in said
+    world.wait(request["TrainingJobName"])
+
+
 def test_tags_on_creation_need_add_tags(world: World) -> None:
     session = world.as_role(
         SITE, statement("Allow", ["sagemaker:CreateTrainingJob", "iam:PassRole"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -126,6 +127,34 @@ def test_other_actions_need_their_permission(
     session = world.as_role(SITE, statement("Allow", action))
     if not operation.startswith("create_user"):
         getattr(session.client(service, region_name=REGION), operation)(**arguments)
+
+
+def test_a_policy_on_a_log_group_ends_with_a_star(world: World) -> None:
+    group = f"arn:aws:logs:{REGION}:{SITE}:log-group:/starred"
+    actions = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams"]
+    named = {"logGroupName": "/starred"}
+    bare = world.as_role(SITE, statement("Allow", actions, group))
+    stream = {**named, "logStreamName": "own/1"}
+    for operation, arguments in (
+        ("create_log_group", named),
+        ("create_log_stream", stream),
+        ("describe_log_streams", named),
+    ):
+        assert "AccessDenied" in refused(bare, "logs", operation, **arguments)
+    writer = world.as_role(
+        SITE,
+        statement("Allow", actions, f"{group}:*"),
+        statement("Allow", "logs:PutLogEvents", f"{group}:log-stream:own/*"),
+    )
+    client, events = writer.client("logs"), [{"timestamp": int(time.time() * 1000), "message": "x"}]
+    client.create_log_group(**named)
+    for name in ("own/1", "other/1"):
+        client.create_log_stream(**named, logStreamName=name)
+    assert len(client.describe_log_streams(**named)["logStreams"]) == 2
+    client.put_log_events(**stream, logEvents=events)
+    other = {**named, "logStreamName": "other/1", "logEvents": events}
+    said = refused(writer, "logs", "put_log_events", **other)
+    assert f"{group}:log-stream:other/1" in said
 
 
 def test_identity_resources_have_arns(world: World) -> None:
