@@ -1,7 +1,8 @@
 """The command line.
 
-Exit codes: 0 done; 1 unexpected; 2 configuration, data or code bundle; 3 refused by AWS; 4 a job
-could not be created or ended early; 5 training or transport; 6 the local cloud; 130 interrupted.
+Exit codes: 0 done, even where a site did not end well, which a line on standard error says;
+1 unexpected; 2 configuration, data or code bundle; 3 refused by AWS; 4 a job could not be created
+or ended early; 5 training or transport; 6 the local cloud; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -51,6 +52,15 @@ def _federation(config: Path, overrides: list[str] | None) -> Any:
     return Federation.load(config, dict(parse_override(text) for text in overrides or []))
 
 
+def _run(config: Path, run: str | None) -> Any:
+    """A run by its journal alone: ``federation.yaml`` is read only where credentials are needed."""
+    from fedsm.run import Run
+
+    is_file = config.is_file() or config.suffix in (".yaml", ".yml")
+    place = config.parent if is_file else config
+    return Run.open(place.resolve(), run, lambda: _federation(config, None))
+
+
 def _print_json(data: Any) -> None:
     json.dump(data, sys.stdout, indent=1, allow_nan=False)
     sys.stdout.write("\n")
@@ -94,14 +104,14 @@ def demo(
     write(place, dataset, data, replace=True)
     local.down(place)
     try:
-        federation = _train(place, overrides, None, as_json)
-        run = federation.attach()
+        run = _train(place, overrides, None, as_json)
         done = [s.name for s in run.status().sites.values() if s.status == "Completed"]
         kept = [f"{site}: {run.fetch(site, place / 'models')}" for site in done]
         _print_lines(
             console(stderr=as_json),
             ["Copies of the sites' models, fetched with each owner's credentials:", *kept],
         )
+        _print_shortfall(run)
     finally:
         local.down(place)
 
@@ -150,7 +160,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train over the sites, and show how it goes."""
-    _train(config, overrides, sites, as_json)
+    _print_shortfall(_train(config, overrides, sites, as_json))
 
 
 def _train(
@@ -164,7 +174,7 @@ def _train(
     run_id = federation.new_run_id()
     try:
         with Progress(out) as progress:
-            federation.train(sites=sites, run=run_id, on_event=progress.handle)
+            return federation.train(sites=sites, run=run_id, on_event=progress.handle)
     finally:
         if run_id in federation.runs():
             run = federation.attach(run_id)
@@ -174,7 +184,12 @@ def _train(
             else:
                 out.print(summary(state))
                 _print_lines(out, [*whereabouts(state), f"Journal: {run.journal}"])
-    return federation
+
+
+def _print_shortfall(run: Any) -> None:
+    from fedsm.report import console, shortfall
+
+    _print_lines(console(stderr=True), [line] if (line := shortfall(run.status())) else [])
 
 
 @app.command()
@@ -182,7 +197,7 @@ def status(run: RunId = None, config: Config = HERE, as_json: Json = False) -> N
     """Show a run: its sites, rounds and models."""
     from fedsm.report import console, summary, whereabouts
 
-    handle = _federation(config, None).attach(run)
+    handle = _run(config, run)
     state = handle.status()
     if as_json:
         _print_json({**state.as_data(), "journal": str(handle.journal)})
@@ -200,7 +215,7 @@ def history(run: RunId = None, config: Config = HERE, as_json: Json = False) -> 
     """Show every round of a run."""
     from fedsm.report import console, rounds_table
 
-    handle = _federation(config, None).attach(run)
+    handle = _run(config, run)
     if as_json:
         _print_json(handle.history())
         return
@@ -222,7 +237,7 @@ def logs(
     ] = False,
 ) -> None:
     """Print a site's job log. Logs are the owner's; the server reads them only if granted."""
-    for moment, line in _federation(config, None).attach(run).logs(site, owner=owner):
+    for moment, line in _run(config, run).logs(site, owner=owner):
         stamp = datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")
         print(f"{stamp} {line}")
 
@@ -230,7 +245,7 @@ def logs(
 @app.command()
 def stop(run: RunId = None, config: Config = HERE) -> None:
     """End a run after the round under way; without a coordinator, stop its jobs."""
-    handle = _federation(config, None).attach(run)
+    handle = _run(config, run)
     handle.stop()
     print(f"{handle.id}: asked to stop")
 
@@ -279,7 +294,7 @@ def _root(
 
 
 def main(run: Callable[[], Any] = app) -> None:
-    """Entry point: a fedsm error is one message, never a traceback."""
+    """Entry point: an error of fedsm or of the system is one message, never a traceback."""
     # A scheduler ends a process by SIGTERM; jobs must be stopped then as at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -287,6 +302,15 @@ def main(run: Callable[[], Any] = app) -> None:
     except FedsmError as error:
         Console(stderr=True).print(f"fedsm: {error}", highlight=False, markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        Console(stderr=True).print(
+            f"fedsm: {where}{error.strerror or error}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         Console(stderr=True).print("fedsm: interrupted")
         sys.exit(130)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +91,8 @@ class LocalCloud:
     config : FederationConfig
         Names the accounts.
     prepare : callable
-        Called with the cloud once it has been started, to set up what the owners would.
+        Called with the cloud each time, to set up what the owners would and is not there yet. Only
+        one process at a time starts and prepares a project's cloud: another waits for it.
     """
 
     poll_interval = 0.5
@@ -102,6 +104,8 @@ class LocalCloud:
         prepare: Callable[[LocalCloud], None],
     ) -> None:
         try:
+            import fcntl
+
             from fedsm import local
         except ImportError as error:
             raise LocalCloudError(
@@ -111,11 +115,34 @@ class LocalCloud:
             ) from error
         self._config = config
         accounts = [config.coordinator.account_id, *(s.account_id for s in config.sites)]
-        running = local.status(directory)
-        self.endpoint = local.up(directory, accounts=list(dict.fromkeys(accounts)))
-        self.isolation = self.endpoint.isolation
-        if running is None or set(accounts) - set(running.accounts):
+        lock = directory / ".fedsm" / "set-up.lock"
+        lock.parent.mkdir(exist_ok=True)
+        with lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self.endpoint = local.up(directory, accounts=list(dict.fromkeys(accounts)))
+            self.isolation = self.endpoint.isolation
             prepare(self)
+
+    def identity(self) -> str:
+        """Hex digest that tells this process of the cloud from any other, earlier or later.
+
+        Raises
+        ------
+        LocalCloudError
+            The cloud has ended.
+        """
+        from fedsm.local.control import STATE
+
+        # The state file holds the process's random tokens; a process id is used again.
+        try:
+            state = (self.endpoint.directory / STATE).read_bytes()
+        except OSError as error:
+            raise LocalCloudError(
+                "the local cloud went away while it was set up",
+                where=str(self.endpoint.directory),
+                action="try again",
+            ) from error
+        return hashlib.sha256(state).hexdigest()
 
     def check(self) -> None:
         """See that the cloud's process lives, whose jobs end with it.

@@ -6,7 +6,9 @@ paths: ``training.rounds=5``, ``sites.north.instance_type=ml.m5.large``.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,34 +17,104 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
-    StringConstraints,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from fedsm.contract import CODE_CHANNEL
+from fedsm.config_checks import cross_faults
 from fedsm.errors import ConfigError
 
-AccountId = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
-Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+
+def _text(pattern: str, sentence: str, longest: int = 2048) -> AfterValidator:
+    """A check of a whole text whose fault is ``sentence``, not the pattern."""
+    compiled = re.compile(pattern, re.ASCII | re.DOTALL)
+
+    def check(text: str) -> str:
+        if len(text) > longest or not compiled.fullmatch(text):
+            raise ValueError(sentence)
+        return text
+
+    return AfterValidator(check)
+
+
+def _account_text(value: Any) -> Any:
+    """YAML reads an unquoted account id as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+AccountId = Annotated[
+    str,
+    BeforeValidator(_account_text),
+    _text(r"\d{12}", "must be an account id of twelve digits, quoted if it starts with 0"),
+]
+Region = Annotated[str, _text(r"[a-z]{2}(-[a-z]+)+-\d", "must be a Region, such as us-east-1")]
 RoleArn = Annotated[
     str,
-    StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+$", max_length=2048),
+    _text(
+        r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+",
+        "must be a role's ARN, such as arn:aws:iam::111122223333:role/NAME",
+    ),
 ]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](-?[a-z0-9])*$", max_length=24)]
-SubnetId = Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-f]+$")]
-SecurityGroupId = Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-f]+$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-S3Uri = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/.*)?$")]
+Name = Annotated[
+    str,
+    _text(
+        r"[a-z0-9](-?[a-z0-9])*",
+        "must be lower-case letters and digits joined by single hyphens, at most 24 characters",
+        24,
+    ),
+]
+SubnetId = Annotated[str, _text(r"subnet-[0-9a-f]+", "must be a subnet's id, subnet-...")]
+SecurityGroupId = Annotated[str, _text(r"sg-[0-9a-f]+", "must be a security group's id, sg-...")]
+Sha256 = Annotated[
+    str, _text(r"[0-9a-f]{64}", "must be a SHA-256 digest of 64 lower-case hexadecimal digits")
+]
+S3Uri = Annotated[
+    str,
+    _text(
+        r"s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/.*)?",
+        "must be an S3 URI, such as s3://bucket/prefix/",
+    ),
+]
 S3Prefix = Annotated[S3Uri, AfterValidator(lambda uri: uri.rstrip("/"))]
-ChannelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", max_length=64)]
+ChannelName = Annotated[
+    str,
+    _text(
+        r"[A-Za-z0-9._-]+",
+        "a channel's name has letters, digits, dots, hyphens and underscores, at most 64",
+        64,
+    ),
+]
 Hyperparameter = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)
+    str,
+    _text(
+        r"[a-z0-9]+(-[a-z0-9]+)*",
+        "a hyperparameter's name is in kebab-case, such as local-epochs, at most 64 characters",
+        64,
+    ),
+]
+ExternalId = Annotated[
+    str,
+    _text(
+        r"[\w+=,.@:/-]{2,}",
+        "must be 2 to 1224 letters, digits and any of _+=,.@:/-",
+        1224,
+    ),
+]
+InstanceType = Annotated[
+    str, _text(r"ml\.[a-z0-9-]+\.[a-z0-9]+", "must be an instance type, such as ml.m5.xlarge")
+]
+Initial = Annotated[
+    str, _text(r"server|site|.+\.npz", "must be server, site, or the path of an .npz file", 4096)
+]
+Prefix = Annotated[
+    str,
+    _text(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*", "must be letters and digits joined by hyphens"),
 ]
 Seconds = Annotated[float, Field(gt=0, le=28 * 86400)]
 
@@ -108,9 +180,7 @@ class Site(_Model):
     account_id: AccountId
     region: Region
     role_arn: RoleArn
-    external_id: Annotated[
-        str, StringConstraints(pattern=r"^[\w+=,.@:/-]+$", min_length=2, max_length=1224)
-    ]
+    external_id: ExternalId
     execution_role_arn: RoleArn
     channels: Annotated[dict[ChannelName, S3Uri], Field(min_length=1, max_length=19)]
     output: S3Prefix
@@ -118,9 +188,7 @@ class Site(_Model):
     bundle: Sha256 | None = None
     image: str | None = None
     framework: Framework | None = None
-    instance_type: Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")] = (
-        "ml.m5.xlarge"
-    )
+    instance_type: InstanceType = "ml.m5.xlarge"
     instance_count: Literal[1] = 1
     volume_gb: int = Field(default=10, ge=1, le=16384)
     subnets: Annotated[tuple[SubnetId, ...], Field(max_length=16)] = ()
@@ -163,7 +231,7 @@ class Training(_Model):
     ] = {}
     model: Literal["logistic-regression"] | None = None
     prepare: Literal["standardize"] | None = None
-    initial: Annotated[str, StringConstraints(pattern=r"^(server|site|.+\.npz)$")] = "server"
+    initial: Initial = "server"
     test: Path | None = None
     min_sites: int | None = Field(default=None, ge=1)
     join_deadline: Seconds = 900
@@ -176,7 +244,7 @@ class Tracking(_Model):
     """Experiment tracking in the server account; the journal is always kept."""
 
     experiments: bool = True
-    prefix: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$")] = "fedsm"
+    prefix: Prefix = "fedsm"
 
 
 class FederationConfig(_Model):
@@ -200,11 +268,11 @@ class FederationConfig(_Model):
             config = handler(raw)
         except ValidationError as error:
             faults += [
-                _fault(tuple(f["loc"]), f["msg"])
+                _fault(tuple(f["loc"]), _sentence(f))
                 for f in error.errors(include_url=False, include_context=False, include_input=False)
             ]
         if isinstance(raw, Mapping):
-            faults += [_fault(loc, text) for loc, text in _cross_faults(raw)]
+            faults += [_fault(loc, text) for loc, text in cross_faults(raw)]
         if faults or config is None:
             raise ValidationError.from_exception_data(cls.__name__, faults)
         return config
@@ -222,7 +290,7 @@ class FederationConfig(_Model):
         ConfigError
             A name is not a site of this federation.
         """
-        wanted = list(names)
+        wanted = [names] if isinstance(names, str) else list(names)
         known = [site.name for site in self.sites]
         unknown = sorted(set(wanted) - set(known))
         if unknown or not wanted:
@@ -237,6 +305,15 @@ class FederationConfig(_Model):
         if least is not None:
             values["training"]["min_sites"] = min(least, len(values["sites"]))
         return _validate(values, "sites")
+
+
+_SECTIONS: dict[str, type[_Model]] = {
+    "coordinator": Coordinator,
+    "sites": Site,
+    "framework": Framework,
+    "training": Training,
+    "tracking": Tracking,
+}
 
 
 def load(path: Path, overrides: Mapping[str, Any] | None = None) -> FederationConfig:
@@ -354,84 +431,18 @@ def _field(loc: tuple[int | str, ...], raw: Mapping[str, Any]) -> str:
     return ".".join(parts)
 
 
+def _sentence(fault: ErrorDetails) -> str:
+    """A fault of one field in our words, where pydantic's are not for people."""
+    if fault["type"] == "missing":
+        return "is missing"
+    if fault["type"] != "extra_forbidden":
+        return fault["msg"]
+    *above, name = (str(part) for part in fault["loc"] if isinstance(part, str))
+    known = _SECTIONS.get(above[-1] if above else "", FederationConfig).model_fields
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"there is no such field; did you mean {near[0]}?" if near else "there is no such field"
+
+
 def _fault(loc: tuple[int | str, ...], text: str) -> InitErrorDetails:
     kind = PydanticCustomError("fedsm", "{text}", {"text": text.removeprefix("Value error, ")})
     return InitErrorDetails(type=kind, loc=loc, input=None)
-
-
-def _cross_faults(raw: Mapping[str, Any]) -> list[tuple[tuple[int | str, ...], str]]:
-    """Faults between fields, found also where single fields are wrong or missing."""
-    faults: list[tuple[tuple[int | str, ...], str]] = []
-    listed = raw.get("sites")
-    sites = [
-        (i, site)
-        for i, site in enumerate(listed if isinstance(listed, list | tuple) else ())
-        if isinstance(site, Mapping)
-    ]
-    for i, site in sites:
-        faults += [(("sites", i, field), text) for field, text in _site_faults(site)]
-    for field, why in (
-        ("name", "each site has its own"),
-        ("execution_role_arn", "STS proves the role, not the job, so no two sites may share one"),
-    ):
-        first: dict[str, str] = {}
-        for i, site in sites:
-            value = site.get(field)
-            if isinstance(value, str):
-                if value in first:
-                    faults.append((("sites", i, field), f"{value} is taken already; {why}"))
-                first[value] = value
-    training, coordinator = raw.get("training"), raw.get("coordinator")
-    least = training.get("min_sites") if isinstance(training, Mapping) else None
-    if isinstance(least, int) and least > len(sites):
-        faults.append((("training", "min_sites"), f"{least} is more than the {len(sites)} sites"))
-    if raw.get("cloud") == "aws" and isinstance(coordinator, Mapping):
-        faults += [(("coordinator", field), text) for field, text in _aws_faults(coordinator)]
-    return faults
-
-
-def _site_faults(site: Mapping[str, Any]) -> list[tuple[str, str]]:
-    faults = []
-    for field in ("role_arn", "execution_role_arn"):
-        parts = str(site.get(field, "")).split(":")
-        if len(parts) == 6 and parts[4] != str(site.get("account_id")):
-            faults.append((field, f"is in account {parts[4]}, not in the site's"))
-    if (site.get("image") is None) == (site.get("framework") is None):
-        faults.append(("image", "give either image or framework"))
-    if bool(site.get("subnets")) != bool(site.get("security_groups")):
-        faults.append(("subnets", "subnets and security_groups go together"))
-    for field, prefix in (("environment", "FEDSM_"), ("tags", "fedsm:")):
-        values = site.get(field)
-        if isinstance(values, Mapping) and any(str(key).startswith(prefix) for key in values):
-            faults.append((field, f"keys that start with {prefix} are fedsm's own"))
-    if isinstance(site.get("channels"), Mapping) and CODE_CHANNEL in site["channels"]:
-        faults.append(("channels", f"{CODE_CHANNEL} is fedsm's own"))
-    return faults
-
-
-def _aws_faults(coordinator: Mapping[str, Any]) -> list[tuple[str, str]]:
-    faults = []
-    if coordinator.get("port") == 0:
-        faults.append(("port", "give the port that the security groups allow"))
-    address = coordinator.get("address", "auto")
-    if isinstance(address, str) and _is_unreachable(address):
-        faults.append(
-            (
-                "address",
-                f"no job can reach {address}; give the coordinator's private address inside the "
-                "peered VPC, or auto",
-            )
-        )
-    if address == "auto" and not coordinator.get("vpc_cidrs"):
-        faults.append(("vpc_cidrs", "needed by address: auto"))
-    return faults
-
-
-def _is_unreachable(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified or address.is_link_local

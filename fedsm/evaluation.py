@@ -22,21 +22,24 @@ def on_test_rows(training: Training, directory: Path) -> EvaluateFn | None:
     Raises
     ------
     ConfigError
-        Test rows are given without a model adapter, which alone can predict from arrays.
+        There is no such file.
     DataError
         The file cannot be read.
     """
-    if training.test is None:
+    # The configuration has no test rows without a model to predict with.
+    if training.test is None or training.model is None:
         return None
-    if training.model is None or training.prepare is None:
+    file = (directory / training.test).resolve()
+    if not file.is_file():
         raise ConfigError(
-            "test rows need a model to predict with",
+            f"there is no file {file}",
             where="training.test",
-            action="set training.model and training.prepare, or pass evaluate_fn from Python",
+            action="give a path relative to federation.yaml's directory, or leave training.test "
+            "out",
         )
     hyperparameters = training.hyperparameters
     model = adapter(training.model)
-    rows = read_csv([directory / training.test], label=str(hyperparameters.get("label", "target")))
+    rows = read_csv([file], label=str(hyperparameters.get("label", "target")))
 
     def evaluate(_: int, arrays: ArrayRecord, summary: Summary | None) -> Mapping[str, float]:
         if summary is None:

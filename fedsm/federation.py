@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,11 @@ from fedsm.evaluation import on_test_rows
 from fedsm.events import Event
 from fedsm.plan import LaunchPlan
 from fedsm.provision import provision, publisher_client
-from fedsm.run import Run
+from fedsm.run import RUNS, Run, run_ids
 from fedsm.transport.identity import make_certificate
 
 _RUN_ID = re.compile(r"(?=.{1,60}$)[a-z0-9](-?[a-z0-9])*")
 
-RUNS = "runs"
 DATA = "data"
 CLIENT_CODE = "client_code"
 WHEELHOUSE = "wheelhouse"
@@ -47,7 +47,6 @@ class Federation:
         self.config = config
         self.directory = directory.resolve()
         self._cloud: Cloud | None = None
-        self._bundle: Bundle | None = None
 
     @classmethod
     def load(
@@ -74,24 +73,21 @@ class Federation:
     @property
     def bundle(self) -> Bundle:
         """The local client code as a bundle: ``client_code/`` beside the file, or the shipped."""
-        if self._bundle is None:
-            own = self.directory / CLIENT_CODE
-            wheels = self.directory / WHEELHOUSE
-            self._bundle = bundles.build(
-                own if own.is_dir() else asset(CLIENT_CODE),
-                wheelhouse=wheels if wheels.is_dir() else None,
-            )
-        return self._bundle
+        own = self.directory / CLIENT_CODE
+        wheels = self.directory / WHEELHOUSE
+        return bundles.build(
+            own if own.is_dir() else asset(CLIENT_CODE),
+            wheelhouse=wheels if wheels.is_dir() else None,
+        )
 
     @property
     def cloud(self) -> Cloud:
-        """Where sessions come from; starts the local cloud when it is not up."""
+        """Where sessions come from; starts the local cloud and sets up what it lacks."""
+        if self.config.cloud == "local":
+            # Each time: it may be down, and the data may have changed.
+            return LocalCloud(self.directory, self.config, self._provision)
         if self._cloud is None:
-            self._cloud = (
-                AwsCloud(self.config)
-                if self.config.cloud == "aws"
-                else LocalCloud(self.directory, self.config, self._provision)
-            )
+            self._cloud = AwsCloud(self.config)
         return self._cloud
 
     def plan(self, *, sites: Iterable[str] | None = None, run: str | None = None) -> LaunchPlan:
@@ -197,21 +193,11 @@ class Federation:
         ConfigError
             There is no such run.
         """
-        runs = self.runs()
-        if run is None and runs:
-            run = runs[-1]
-        if run is None or run not in runs:
-            raise ConfigError(
-                f"there is no run {run}" if run else "there is no run",
-                where=str(self.directory / RUNS),
-                action=f"choose one of {', '.join(runs)}" if runs else "start one: fedsm train",
-            )
-        return Run(self.directory / RUNS / run, self)
+        return Run.open(self.directory, run, self)
 
     def runs(self) -> list[str]:
         """Ids of the runs of this directory, oldest first."""
-        journals = (self.directory / RUNS).glob("*/events.jsonl")
-        return [j.parent.name for j in sorted(journals, key=lambda j: j.stat().st_ctime)]
+        return run_ids(self.directory)
 
     def new_run_id(self) -> str:
         """A fresh run id: name, UTC time, and four random characters."""
@@ -221,28 +207,26 @@ class Federation:
     def set_up(self) -> LocalCloud:
         """Set up again, on the local cloud, what server and owners would set up on AWS.
 
-        Done by itself when the cloud starts or gains an account; for other changes of
-        ``federation.yaml`` it is the owners' consent, and so a call of its own.
+        Done by itself when the cloud starts or gains an account, and for changed data. To other
+        changes of ``federation.yaml`` the owners must consent: that is this call.
 
         Raises
         ------
         ConfigError
             The federation is on AWS, where the owners set up their accounts.
         """
-        cloud = self.cloud
-        if not isinstance(cloud, LocalCloud):
+        if self.config.cloud == "aws":
             raise ConfigError(
                 "the federation is on AWS",
                 where="cloud",
                 action="let each owner create roles and buckets from the documents in policies.py",
             )
-        self._provision(cloud)
-        return cloud
+        return LocalCloud(self.directory, self.config, partial(self._provision, again=True))
 
     def _chosen(self, sites: Iterable[str] | None) -> FederationConfig:
         if isinstance(sites, str):
             sites = [sites]
         return self.config if sites is None else self.config.subset(sites)
 
-    def _provision(self, cloud: LocalCloud) -> None:
-        provision(cloud, self.config, self.directory / DATA, self.bundle)
+    def _provision(self, cloud: LocalCloud, *, again: bool = False) -> None:
+        provision(cloud, self.config, self.directory / DATA, self.bundle, again=again)

@@ -1,13 +1,19 @@
 """Set up on the local cloud what server and data owners set up on AWS: roles, buckets, data, code.
 
 Everything is created from the federation's own fields, with the documents of ``policies``, so a run
-on the local cloud needs the same rights as one on AWS. Existing resources are kept.
+on the local cloud needs the same rights as one on AWS.
+
+Which accounts and data are set up is kept in a file beside the cloud's state, written when all of
+it succeeded. Changed data are uploaded again; roles and bucket policies are the owners' consent,
+which a change of ``federation.yaml`` alone does not renew.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +22,7 @@ from botocore.exceptions import ClientError
 
 from fedsm import policies
 from fedsm.aws.artifacts import publish
-from fedsm.aws.calls import error_code
+from fedsm.aws.calls import error_code, translated
 from fedsm.aws.sessions import Sessions
 from fedsm.bundle import Bundle
 from fedsm.clouds import LocalCloud
@@ -24,6 +30,39 @@ from fedsm.config import FederationConfig, Site
 from fedsm.errors import LocalCloudError
 
 PUBLISHER = "fedsm-publisher"
+MARKER = "set-up.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What is set up on one process of the cloud.
+
+    Attributes
+    ----------
+    cloud : str
+        That process: :meth:`LocalCloud.identity`.
+    accounts : list of str
+        Accounts that are set up.
+    data : dict of str to str
+        Digest of the uploaded folder by ``<site>/<channel>``.
+    """
+
+    cloud: str
+    accounts: list[str] = field(default_factory=list)
+    data: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, file: Path, cloud: str) -> Done:
+        """Read the file; nothing is done when it is missing, broken or of another process."""
+        try:
+            found = cls(**json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return cls(cloud)
+        return found if found.cloud == cloud else cls(cloud)
+
+    def write(self, file: Path) -> None:
+        """Write the file."""
+        file.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 def publisher_arn(site: Site) -> str:
@@ -32,31 +71,54 @@ def publisher_arn(site: Site) -> str:
     return f"arn:{aws}:iam::{site.account_id}:role/{PUBLISHER}"
 
 
-def provision(cloud: LocalCloud, config: FederationConfig, data: Path, bundle: Bundle) -> None:
+def provision(
+    cloud: LocalCloud, config: FederationConfig, data: Path, bundle: Bundle, *, again: bool = False
+) -> None:
     """Create roles and buckets, upload ``data/<site>/<channel>/`` and publish the bundle.
+
+    Done for the accounts that are not set up yet. Of the others, only channels whose folder has
+    changed are uploaded again. The caller holds the project's lock.
+
+    Parameters
+    ----------
+    again : bool
+        Set up every account again.
 
     Raises
     ------
-    LocalCloudError
-        A site's channel has no folder below ``data``.
+    LocalCloudError, AccessError
+        A site's channel has no folder below ``data``, or cannot be uploaded.
     """
+    marker = cloud.endpoint.directory / MARKER
+    identity = cloud.identity()
+    done = Done(identity) if again else Done.read(marker, identity)
     server = config.coordinator
-    if server.role_arn is not None:
-        _role(
-            cloud.coordinator(),
-            server.role_arn,
-            policies.coordinator_trust(server.account_id),
-            policies.coordinator_policy(
-                server.account_id,
-                server.region,
-                [site.role_arn for site in config.sites],
-                config.tracking.prefix,
-                aws=policies.partition(server.role_arn),
-            ),
-        )
+    accounts = {server.account_id, *(site.account_id for site in config.sites)}
+    missing = accounts - set(done.accounts)
+    # Before the upload: what changes meanwhile differs the next time.
+    digests = {
+        f"{site.name}/{channel}": _digest(data / site.name / channel)
+        for site in config.sites
+        for channel in site.channels
+    }
+    changed = {name for name, digest in digests.items() if done.data.get(name) != digest}
+    if not (missing or changed):
+        return
+    # What fails half-way is not taken for done, neither as it is nor as it was.
+    kept = {name: digest for name, digest in done.data.items() if name not in changed}
+    Done(identity, done.accounts, kept).write(marker)
+    if missing:
+        _coordinator(cloud, config)
     for site in config.sites:
-        _site(cloud.owner(site), config, site, data)
-        publish(publisher_client(cloud, site), site, bundle)
+        owner = cloud.owner(site)
+        if site.account_id in missing:
+            _site(owner, config, site)
+        for channel, uri in site.channels.items():
+            if site.account_id in missing or f"{site.name}/{channel}" in changed:
+                _upload(owner, config, site, channel, uri, data / site.name / channel)
+        if site.account_id in missing:
+            publish(publisher_client(cloud, site), site, bundle)
+    Done(identity, sorted({*done.accounts, *accounts}), kept | digests).write(marker)
 
 
 def publisher_client(cloud: LocalCloud, site: Site) -> Any:
@@ -66,7 +128,25 @@ def publisher_client(cloud: LocalCloud, site: Site) -> Any:
     return sessions.client(session, "s3", site.name, site.region)
 
 
-def _site(owner: boto3.Session, config: FederationConfig, site: Site, data: Path) -> None:
+def _coordinator(cloud: LocalCloud, config: FederationConfig) -> None:
+    server = config.coordinator
+    if server.role_arn is None:
+        return
+    _role(
+        cloud.coordinator(),
+        server.role_arn,
+        policies.coordinator_trust(server.account_id),
+        policies.coordinator_policy(
+            server.account_id,
+            server.region,
+            [site.role_arn for site in config.sites],
+            config.tracking.prefix,
+            aws=policies.partition(server.role_arn),
+        ),
+    )
+
+
+def _site(owner: boto3.Session, config: FederationConfig, site: Site) -> None:
     server = config.coordinator
     server_role = server.role_arn or server.account_id
     _role(
@@ -94,8 +174,6 @@ def _site(owner: boto3.Session, config: FederationConfig, site: Site, data: Path
         Bucket=_bucket(site.code),
         Policy=json.dumps(policies.code_bucket_policy(site, publisher_arn(site))),
     )
-    for channel, uri in site.channels.items():
-        _upload(s3, site, channel, uri, data / site.name / channel)
 
 
 def _uris(site: Site) -> Iterator[str]:
@@ -135,15 +213,60 @@ def _bucket_exists(s3: Any, bucket: str, region: str) -> None:
             raise
 
 
-def _upload(s3: Any, site: Site, channel: str, uri: str, folder: Path) -> None:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+def _files(folder: Path) -> dict[str, Path]:
+    """Files below a folder by their relative POSIX path."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in files}
+
+
+def _digest(folder: Path) -> str:
+    digests = []
+    for name, path in _files(folder).items():
+        with path.open("rb") as file:
+            digests.append((name, hashlib.file_digest(file, "sha256").hexdigest()))
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+
+def _upload(
+    owner: boto3.Session,
+    config: FederationConfig,
+    site: Site,
+    channel: str,
+    uri: str,
+    folder: Path,
+) -> None:
+    """Make the objects below ``uri`` those of ``folder``."""
+    files = _files(folder)
     if not files:
         raise LocalCloudError(
             f"there are no files for channel {channel}",
             where=site.name,
             action=f"put them into {folder}",
         )
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    for path in files:
-        key = f"{prefix.rstrip('/')}/{path.relative_to(folder).as_posix()}".lstrip("/")
-        s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+    bucket, prefix = _bucket(uri), _below(uri)
+    # What lies in there under another address of the federation is not this channel's.
+    others = [other for each in config.sites for other in _uris(each)]
+    others.remove(uri)
+    inner = tuple(
+        _below(o) for o in others if f"{_bucket(o)}/{_below(o)}".startswith(f"{bucket}/{prefix}")
+    )
+    s3 = owner.client("s3")
+    with translated(
+        site.name,
+        f"channel {channel} cannot be uploaded to {uri}",
+        LocalCloudError,
+        "check the channel's URI, then set up its bucket: fedsm local up",
+        denied="give the channel a bucket of the site's own account",
+    ):
+        for name, path in files.items():
+            s3.put_object(Bucket=bucket, Key=prefix + name, Body=path.read_bytes())
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for key in (entry["Key"] for entry in page.get("Contents", [])):
+                if key.removeprefix(prefix) not in files and not key.startswith(inner):
+                    s3.delete_object(Bucket=bucket, Key=key)
+
+
+def _below(uri: str) -> str:
+    """Prefix of the keys below an S3 URI."""
+    prefix = uri.removeprefix("s3://").partition("/")[2].rstrip("/")
+    return f"{prefix}/" if prefix else ""

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedsm.state import RunState
+from fedsm.state import RunState, SiteState
 
 _COLOURS = {"Completed": "green", "Failed": "red", "Stopped": "yellow"}
 
@@ -68,6 +68,20 @@ def rounds_table(state: RunState, *, last: int = 10) -> Table:
             f"{row.seconds:.2f}",
         )
     return table
+
+
+def shortfall(state: RunState) -> str:
+    """One line that names the sites which did not end well; empty where all did, or no model is."""
+    short = [site for site in state.sites.values() if not site.ended_well]
+    if not short or not state.model:
+        return ""
+    why = (s.reason or (s.errors[-1] if s.errors else _silent_end(s)) for s in short)
+    told = "; ".join(f"{site.name}: {reason}" for site, reason in zip(short, why, strict=True))
+    return f"{len(state.sites) - len(short)} of {len(state.sites)} sites ended well; {told}"
+
+
+def _silent_end(site: SiteState) -> str:
+    return "it never trained" if not site.trained else f"its job is {site.status}"
 
 
 def summary(state: RunState) -> RenderableType:

@@ -15,16 +15,31 @@ from fedsm.aws.artifacts import read_object
 from fedsm.aws.sessions import Sessions
 from fedsm.config import Site
 from fedsm.coordinator import PID_FILE, STOP_FILE
-from fedsm.errors import FedsmError, JobError, TrainingError
+from fedsm.errors import ConfigError, FedsmError, JobError, LocalCloudError, TrainingError
 from fedsm.plan import session_name
-from fedsm.state import RunState, fold
+from fedsm.state import RunState, SiteState, fold
 
 if TYPE_CHECKING:
     from fedsm.federation import Federation
 
+RUNS = "runs"
+
+
+def run_ids(directory: Path) -> list[str]:
+    """Ids of the runs of a project's directory, oldest first."""
+    journals = (directory / RUNS).glob("*/events.jsonl")
+    return [j.parent.name for j in sorted(journals, key=lambda j: j.stat().st_ctime)]
+
 
 class Run:
     """One run.
+
+    Parameters
+    ----------
+    directory : Path
+        Its directory.
+    federation : Federation or callable
+        The federation, or what loads it; asked only when a call needs credentials.
 
     Attributes
     ----------
@@ -34,13 +49,38 @@ class Run:
         Where its journal, checkpoints and model lie.
     """
 
-    def __init__(self, directory: Path, federation: Federation) -> None:
+    def __init__(self, directory: Path, federation: Federation | Callable[[], Federation]) -> None:
         self.id = directory.name
         self.directory = directory
-        self._federation = federation
+        self._source = federation
         self._thread: threading.Thread | None = None
         self._stop: threading.Event | None = None
         self._error: BaseException | None = None
+
+    @classmethod
+    def open(
+        cls,
+        project: Path,
+        run: str | None,
+        federation: Federation | Callable[[], Federation],
+    ) -> Run:
+        """A run of a project's directory; without an id, the latest.
+
+        Raises
+        ------
+        ConfigError
+            There is no such run.
+        """
+        known = run_ids(project)
+        if run is None and known:
+            run = known[-1]
+        if run is None or run not in known:
+            raise ConfigError(
+                f"there is no run {run}" if run else "there is no run",
+                where=str(project / RUNS),
+                action=f"choose one of {', '.join(known)}" if known else "start one: fedsm train",
+            )
+        return cls(project / RUNS / run, federation)
 
     def follow(self, conduct: Callable[[], Any], stop: threading.Event) -> None:
         """Conduct the run in a thread of this process."""
@@ -132,7 +172,7 @@ class Run:
         Raises
         ------
         FedsmError
-            A job could not be stopped.
+            A job could not be stopped, or the run's federation is needed and cannot be loaded.
         """
         if self._stop is not None:
             self._stop.set()
@@ -155,20 +195,23 @@ class Run:
         ------
         AccessError
             Logs are the owner's, and the owner has not granted them.
+        LocalCloudError
+            The run was on the local cloud, and that is down.
         """
-        state = self.status().sites.get(site)
+        run = self.status()
+        state = run.sites.get(site)
         if state is None or not state.job:
             raise JobError(
                 "has no job in this run",
                 where=site,
-                action=f"choose one of {', '.join(self.status().sites) or 'its sites'}",
+                action=f"choose one of {', '.join(run.sites) or 'its sites'}",
             )
-        chosen = self._site(site)
-        cloud = self._federation.cloud
+        federation = self._reached(run)
         if owner:
-            client = cloud.owner(chosen).client("logs", region_name=chosen.region)
+            session = federation.cloud.owner(_site(state))
+            client = session.client("logs", region_name=state.region)
         else:
-            client = self._client(chosen, "logs")
+            client = self._client(federation, state, "logs")
         return jobs.logs(client, site, state.job)
 
     def fetch(self, site: str, directory: Path) -> Path:
@@ -184,15 +227,16 @@ class Run:
         JobError, AccessError
             The site's job has left none, or the credentials may not read it.
         """
-        state = self.status().sites.get(site)
+        run = self.status()
+        state = run.sites.get(site)
         if state is None or state.status != "Completed":
             raise JobError(
                 "its job has left no model",
                 where=site,
                 action="see its status with fedsm status",
             )
-        chosen = self._site(site)
-        client = self._federation.cloud.owner(chosen).client("s3", region_name=chosen.region)
+        session = self._reached(run).cloud.owner(_site(state))
+        client = session.client("s3", region_name=state.region)
         path = directory / f"{site}.tar.gz"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.write_bytes(read_object(client, site, state.artifacts))
@@ -229,28 +273,57 @@ class Run:
 
         return joblib.load(path)
 
-    def _site(self, name: str) -> Site:
-        return self._federation.config.subset([name]).sites[0]
+    def _reached(self, run: RunState) -> Federation:
+        """The federation, for its credentials; a local cloud is not started to look back."""
+        source = self._source
+        federation = source() if callable(source) else source
+        if run.cloud == "local":
+            from fedsm import local
 
-    def _client(self, site: Site, service: str) -> Any:
-        cloud, server = self._federation.cloud, self._federation.config.coordinator
+            if local.status(federation.directory) is None:
+                raise LocalCloudError(
+                    "the local cloud is down; its jobs and logs ended with it",
+                    where=self.id,
+                    action="read the journal with fedsm status and fedsm history",
+                )
+        return federation
+
+    def _client(self, federation: Federation, site: SiteState, service: str) -> Any:
+        cloud, server = federation.cloud, federation.config.coordinator
         sessions = Sessions(cloud.coordinator(), session_name(self.id))
         session = sessions.assume(
             sessions.coordinator(server.region, server.role_arn),
             site.name,
-            site.role_arn,
+            site.role,
             site.region,
             site.external_id,
         )
         return sessions.client(session, service, site.name, site.region)
 
     def _stop_jobs(self) -> None:
+        run = self.status()
+        # A coordinator may have died between creating a job and saying so.
+        left = [s for s in run.sites.values() if not s.ended and (s.job or s.planned_job)]
+        if not left:
+            return
+        federation = self._reached(run)
         errors = []
-        for name, state in self.status().sites.items():
-            if state.job:
-                try:
-                    jobs.stop(self._client(self._site(name), "sagemaker"), name, state.job)
-                except FedsmError as error:
-                    errors.append(error)
+        for site in left:
+            try:
+                client = self._client(federation, site, "sagemaker")
+                jobs.stop(client, site.name, site.job or site.planned_job)
+            except FedsmError as error:
+                errors.append(error)
         if errors:
             raise errors[0]
+
+
+def _site(state: SiteState) -> Site:
+    """A site as it was when the run started, as far as its owner's session needs it."""
+    known: dict[str, Any] = {
+        "name": state.name,
+        "account_id": state.account,
+        "region": state.region,
+        "role_arn": state.role,
+    }
+    return Site.model_construct(**known)

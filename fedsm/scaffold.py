@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from fedsm.errors import ConfigError
 SERVER_ACCOUNT = "111111111111"
 REGION = "us-east-1"
 DATASETS = ("breast-cancer", "heart-disease")
+WRITTEN = ("federation.yaml", "data", "client_code")
+REPLACEABLE = Path(".fedsm") / "demo"
+"""Marks a directory whose content is fedsm's own, to be written again at will."""
 
 _HEAD = """\
 # A federation on the local cloud. Every field: docs/federation.md.
@@ -54,24 +58,25 @@ def write(directory: Path, dataset: str, data: Path | None, *, replace: bool = F
     Parameters
     ----------
     replace : bool
-        Overwrite what an earlier call wrote; runs are kept.
+        Overwrite what an earlier call with ``replace`` wrote, and nothing else; runs are kept.
 
     Raises
     ------
     ConfigError
-        The directory holds a federation already.
+        One of the three is there already and is not such a call's, or ``directory`` is a file.
     """
-    file = directory / "federation.yaml"
-    if file.exists() and not replace:
-        raise ConfigError(
-            "holds a federation already",
-            where=str(directory),
-            action="choose another directory, or edit the federation.yaml there",
-        )
+    marker = directory / REPLACEABLE
+    _refuse_to_overwrite(directory, replaceable=replace and marker.is_file())
     rows = load_dataset(dataset, data)
     directory.mkdir(parents=True, exist_ok=True)
-    for folder in ("data", "client_code"):
-        shutil.rmtree(directory / folder, ignore_errors=True)
+    if replace:
+        # First, so that a call that is broken off half-way can be made again.
+        marker.parent.mkdir(exist_ok=True)
+        marker.write_text("Written by fedsm demo, which may overwrite it.\n", encoding="utf-8")
+    else:
+        marker.unlink(missing_ok=True)
+    for name in WRITTEN:
+        _remove(directory / name)
     write_channels(rows, directory / "data")
     shutil.copytree(
         asset("client_code"),
@@ -80,7 +85,30 @@ def write(directory: Path, dataset: str, data: Path | None, *, replace: bool = F
     )
     values = local_federation(rows)
     FederationConfig.model_validate(values)
-    file.write_text(_HEAD + yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    text = _HEAD + yaml.safe_dump(values, sort_keys=False)
+    (directory / "federation.yaml").write_text(text, encoding="utf-8")
+
+
+def _refuse_to_overwrite(directory: Path, *, replaceable: bool) -> None:
+    if os.path.lexists(directory) and not directory.is_dir():
+        raise ConfigError(
+            "is not a directory", where=str(directory), action="choose another directory"
+        )
+    found = [name for name in WRITTEN if os.path.lexists(directory / name)]
+    if found and not replaceable:
+        raise ConfigError(
+            f"holds a federation already, or a part of one: {', '.join(found)}",
+            where=str(directory),
+            action="choose another directory, or edit the files there",
+        )
+
+
+def _remove(path: Path) -> None:
+    # What a symbolic link leads to is not fedsm's.
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)
 
 
 def local_federation(dataset: Dataset) -> dict[str, Any]:

@@ -8,13 +8,29 @@ from typing import Any
 
 from fedsm.events import Event
 
+_OVER = ("Completed", "Failed", "Stopped")
+
 
 @dataclass(slots=True)
 class SiteState:
-    """One site in one run; ``seconds`` is the job's billable time."""
+    """One site in one run.
+
+    Attributes
+    ----------
+    job, planned_job
+        Name of its job once created, and the name that it was to get.
+    seconds
+        Billable time of the job.
+    trained, failed
+        Last round in which it trained, and in which it answered with an error; 0 for none.
+    """
 
     name: str
     account: str = ""
+    region: str = ""
+    role: str = ""
+    external_id: str = ""
+    planned_job: str = ""
     job: str = ""
     status: str = "Planned"
     secondary: str = ""
@@ -23,6 +39,18 @@ class SiteState:
     joined: bool = False
     artifacts: str = ""
     errors: list[str] = field(default_factory=list)
+    trained: int = 0
+    failed: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether its job is over."""
+        return self.status in _OVER
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether its job completed and it trained to the end without an error."""
+        return self.status == "Completed" and self.trained > self.failed
 
 
 @dataclass(slots=True)
@@ -60,7 +88,7 @@ class RunState:
     @property
     def ended(self) -> bool:
         """Whether the run is over."""
-        return self.status in ("Completed", "Failed", "Stopped")
+        return self.status in _OVER
 
     def last_metrics(self, site: str) -> Mapping[str, Mapping[str, Any]]:
         """A site's metrics by phase, of the last round it took part in."""
@@ -120,7 +148,10 @@ class RunState:
         self.rounds_planned, self.status = data["rounds"], "Starting"
         self.experiment = data.get("experiment", "")
         for site in data["sites"]:
-            self._site(site["name"]).account = site["account"]
+            found = self._site(site["name"])
+            found.account, found.region = site["account"], site.get("region", "")
+            found.role, found.external_id = site.get("role", ""), site.get("external_id", "")
+            found.planned_job = site.get("job", "")
 
     def _on_job_created(self, data: Mapping[str, Any]) -> None:
         site = self._site(data["site"])
@@ -144,11 +175,13 @@ class RunState:
     def _on_site_metrics(self, data: Mapping[str, Any]) -> None:
         site = self._metrics.setdefault(data["round"], {}).setdefault(data["site"], {})
         site[data["phase"]] = data["metrics"]
+        if data["phase"] == "train":
+            self._site(data["site"]).trained = data["round"]
 
     def _on_site_error(self, data: Mapping[str, Any]) -> None:
-        self._site(data["site"]).errors.append(
-            f"round {data['round']}, {data['phase']}: {data['error']}"
-        )
+        site = self._site(data["site"])
+        site.errors.append(f"round {data['round']}, {data['phase']}: {data['error']}")
+        site.failed = data["round"]
 
     def _on_round_ended(self, data: Mapping[str, Any]) -> None:
         self.rounds.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 import yaml
 
 from fedsm import __version__
+from fedsm.coordinator import PID_FILE, STOP_FILE
 from tests.support import federation, site
+from tests.test_run import write_run
 
 
 def fedsm(*arguments: str, place: Path) -> subprocess.CompletedProcess[str]:
@@ -59,6 +62,7 @@ def test_plan_for_people(place: Path) -> None:
         (["demo", "--dataset", "other", "--directory", "d"], 2, "choose from"),
         (["demo", "--dataset", "heart-disease", "--directory", "d"], 2, "--data"),
         (["train", "--nothing"], 2, "No such option"),
+        (["init", "federation.yaml/x"], 1, "federation.yaml/x: Not a directory"),
     ],
 )
 def test_a_users_mistake_is_one_message(
@@ -77,6 +81,19 @@ def test_all_faults_of_a_file_in_one_go(place: Path) -> None:
     done = fedsm("plan", place=place)
     assert "sites.a.account_id" in done.stderr
     assert "sites.b.bogus" in done.stderr
+
+
+def test_looking_back_needs_no_federation_file(place: Path) -> None:
+    write_run(place, "heart-1")
+    (place / "federation.yaml").write_text("coordinator: [")
+    for config in (".", "federation.yaml"):
+        done = fedsm("status", "--json", "--config", config, place=place)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["run_id"] == "heart-1"
+    assert fedsm("history", place=place).returncode == 0
+    (place / "runs" / "heart-1" / PID_FILE).write_text(str(os.getpid()))
+    assert fedsm("stop", place=place).returncode == 0
+    assert (place / "runs" / "heart-1" / STOP_FILE).exists()
 
 
 def test_version_and_help(tmp_path: Path) -> None:

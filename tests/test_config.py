@@ -110,6 +110,52 @@ def test_overrides_reach_fields_and_sites_by_name(tmp_path: Path) -> None:
         load(path, {"name.deeper": 1})
 
 
+def test_an_account_id_may_be_a_number_of_twelve_digits(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, federation(site("a", account_id=222222222222), site("b", "333333333333"))
+    )
+    assert load(path).sites[0].account_id == "222222222222"
+    config = load(path, {"coordinator.account_id": 444444444444})
+    assert config.coordinator.account_id == "444444444444"
+    for wrong in (12, True, 1.5):
+        with pytest.raises(ConfigError, match=r"coordinator\.account_id"):
+            load(path, {"coordinator.account_id": wrong})
+
+
+def test_faults_are_told_without_patterns(tmp_path: Path) -> None:
+    broken = federation(
+        site("A_b", account="1", region="x", role_arn="r", external_id="", code="c", bundle="0"),
+        site("b", "333333333333", subnets=["s"], security_groups=["g"], instance_type="m5"),
+        training={"initial": "x", "hyperparameters": {"Local Epochs": 1}},
+        tracking={"prefix": "-"},
+    )
+    found = faults(tmp_path, broken)
+    assert len(found) >= 14
+    assert not [text for text in found.values() if "pattern" in text or "^" in text]
+    assert found["sites.A_b.region"] == "must be a Region, such as us-east-1"
+
+
+def test_an_unknown_field_gets_the_nearest_name(tmp_path: Path) -> None:
+    wrong = site("a", instance_typ="ml.m5.large", zzz=1)
+    wrong["framework"] = {"name": "sklearn", "versoin": "1"}
+    found = faults(tmp_path, federation(wrong, training={"round": 1}, trainig={}))
+    assert "did you mean rounds?" in found["training.round"]
+    assert "did you mean training?" in found["trainig"]
+    assert "did you mean instance_type?" in found["sites.a.instance_typ"]
+    assert "did you mean version?" in found["sites.a.framework.versoin"]
+    assert found["sites.a.zzz"] == "there is no such field"
+    assert found["sites.a.framework.version"] == "is missing"
+
+
+def test_a_model_needs_preparation_and_test_rows_need_a_model(tmp_path: Path) -> None:
+    found = faults(tmp_path, federation(training={"model": "logistic-regression"}))
+    assert found == {
+        "training.prepare": "model: logistic-regression needs prepare: standardize",
+    }
+    found = faults(tmp_path, federation(training={"test": "t.csv"}))
+    assert "need a model" in found["training.test"]
+
+
 def test_override_text() -> None:
     assert parse_override("training.rounds=5") == ("training.rounds", 5)
     assert parse_override("training.strategy=fedadam") == ("training.strategy", "fedadam")
@@ -121,6 +167,7 @@ def test_override_text() -> None:
 def test_a_subset_keeps_the_named_sites() -> None:
     config = FederationConfig.model_validate(federation(training={"min_sites": 2}))
     assert [s.name for s in config.subset(["b"]).sites] == ["b"]
+    assert [s.name for s in config.subset("b").sites] == ["b"]
     assert config.subset(["b"]).min_sites == 1
     with pytest.raises(ConfigError, match="no such site: z"):
         config.subset(["z"])

@@ -10,9 +10,13 @@ from botocore.exceptions import ClientError
 
 from fedsm.aws.calls import error_code, translated
 from fedsm.errors import JobError, LaunchError
+from fedsm.transport.text import clean
 
 TERMINAL = frozenset({"Completed", "Failed", "Stopped"})
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+
+LONGEST_REASON, LONGEST_LINE = 1024, 256 * 1024
+"""Characters of a FailureReason (SageMaker's own limit) and of a log line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ def describe(sagemaker: Any, site: str, job: str) -> JobState:
     return JobState(
         status=answer["TrainingJobStatus"],
         secondary=answer["SecondaryStatus"],
-        reason=answer.get("FailureReason", ""),
+        reason=clean(answer.get("FailureReason", ""), LONGEST_REASON),
         seconds=int(answer.get("BillableTimeInSeconds", 0)),
         artifacts=answer.get("ModelArtifacts", {}).get("S3ModelArtifacts", ""),
     )
@@ -82,18 +86,30 @@ def stop(sagemaker: Any, site: str, job: str) -> bool:
 
 
 def logs(client: Any, site: str, job: str) -> Iterator[tuple[int, str]]:
-    """Yield ``(milliseconds since the epoch, line)`` of a job's log, oldest first."""
+    """Yield ``(milliseconds since the epoch, line)`` of a job's log, oldest first.
+
+    Raises
+    ------
+    JobError
+        There is no log.
+    AccessError
+        These credentials may not read it.
+    """
+    absent = "wait until the job has started; logs of the local cloud end with it"
     with translated(
         site,
         f"the log of {job} cannot be read",
         JobError,
-        "wait until the job has started",
-        denied="logs are the owner's: read them with the owner's credentials, or let the owner "
-        "grant the kickoff role logs:DescribeLogStreams and logs:GetLogEvents",
+        absent,
+        denied="logs are the owner's: read them with the owner's credentials and --owner "
+        "(owner=True from Python), or let the owner grant the kickoff role "
+        "logs:DescribeLogStreams and logs:GetLogEvents",
     ):
         streams = client.describe_log_streams(
             logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job}/"
         )["logStreams"]
+        if not streams:
+            raise JobError(f"{job} has no log", where=site, action=absent)
         for stream in streams:
             token: dict[str, str] = {}
             while True:
@@ -104,7 +120,7 @@ def logs(client: Any, site: str, job: str) -> Iterator[tuple[int, str]]:
                     **token,
                 )
                 for event in page["events"]:
-                    yield event["timestamp"], event["message"]
+                    yield event["timestamp"], clean(event["message"], LONGEST_LINE)
                 if page["nextForwardToken"] == token.get("nextToken"):
                     break
                 token = {"nextToken": page["nextForwardToken"]}

@@ -67,9 +67,11 @@ class Job:
         self._session: Session | None = None
         self._handler: AppHandler | None = None
         self._connected = False
+        self._stopping = False
 
     def on_stop(self, *_: object) -> None:
         """Signal handler: leave with what there is."""
+        self._stopping = True
         if self._session is None:
             raise Interrupted
         self._session.stop()
@@ -103,6 +105,8 @@ class Job:
             raise
         except BaseException as error:
             traceback.print_exception(error)
+            if self._stopping:
+                return _STOPPED
             return failure(Exit.APP_NOT_LOADED, error, self._code)
         handler = AppHandler(
             app,
@@ -116,6 +120,8 @@ class Job:
             },
         )
         self._handler, self._session = handler, session
+        if self._stopping:  # the import of the app may have swallowed the exception
+            return _STOPPED
         final, found = self._serve(session, handler)
         unsaved = _save(contract, settings, handler, final)
         return found or unsaved or handler.failure

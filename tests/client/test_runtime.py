@@ -434,6 +434,27 @@ def test_a_stop_while_the_app_is_loaded(tmp_path: Path) -> None:
         assert coordinator.grid.get_node_ids() == []
 
 
+@pytest.mark.parametrize("then", ["pass", "raise RuntimeError from None"])
+def test_a_stop_that_the_import_of_the_app_swallows(tmp_path: Path, then: str) -> None:
+    app = f"""
+import pathlib, time
+from flwr.clientapp import ClientApp
+pathlib.Path('loading').touch()
+try:
+    time.sleep(2)
+except BaseException:
+    {then}
+app = ClientApp()
+"""
+    code = client_code(tmp_path / "code", app)
+    base = workplace(tmp_path / "north", {})
+    with hub("north") as coordinator, job(base, code, coordinator.settings("north")) as process:
+        wait_until((code / "loading").exists)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == Exit.STOPPED
+        assert coordinator.grid.get_node_ids() == []
+
+
 def test_the_context_is_flowers(tmp_path: Path) -> None:
     app = """
 from flwr.app import ConfigRecord, Message, RecordDict

@@ -1,0 +1,111 @@
+"""Faults between the fields of a ``federation.yaml``.
+
+They are read from the raw mapping, so that they are found also where single fields are wrong.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+
+from fedsm.contract import CODE_CHANNEL
+
+Fault = tuple[tuple[int | str, ...], str]
+"""Path of a field, and what is wrong with it."""
+
+
+def cross_faults(raw: Mapping[str, Any]) -> list[Fault]:
+    """All faults between fields."""
+    faults: list[Fault] = []
+    listed = raw.get("sites")
+    sites = [
+        (i, site)
+        for i, site in enumerate(listed if isinstance(listed, list | tuple) else ())
+        if isinstance(site, Mapping)
+    ]
+    for i, site in sites:
+        faults += [(("sites", i, field), text) for field, text in _site_faults(site)]
+    for field, why in (
+        ("name", "each site has its own"),
+        ("execution_role_arn", "STS proves the role, not the job, so no two sites may share one"),
+    ):
+        first: dict[str, str] = {}
+        for i, site in sites:
+            value = site.get(field)
+            if isinstance(value, str):
+                if value in first:
+                    faults.append((("sites", i, field), f"{value} is taken already; {why}"))
+                first[value] = value
+    training, coordinator = raw.get("training"), raw.get("coordinator")
+    if isinstance(training, Mapping):
+        found = _training_faults(training, len(sites))
+        faults += [(("training", field), text) for field, text in found]
+    if raw.get("cloud") == "aws" and isinstance(coordinator, Mapping):
+        faults += [(("coordinator", field), text) for field, text in _aws_faults(coordinator)]
+    return faults
+
+
+def _site_faults(site: Mapping[str, Any]) -> list[tuple[str, str]]:
+    faults = []
+    for field in ("role_arn", "execution_role_arn"):
+        parts = str(site.get(field, "")).split(":")
+        if len(parts) == 6 and parts[4] != str(site.get("account_id")):
+            faults.append((field, f"is in account {parts[4]}, not in the site's"))
+    if (site.get("image") is None) == (site.get("framework") is None):
+        faults.append(("image", "give either image or framework"))
+    if bool(site.get("subnets")) != bool(site.get("security_groups")):
+        faults.append(("subnets", "subnets and security_groups go together"))
+    for field, prefix in (("environment", "FEDSM_"), ("tags", "fedsm:")):
+        values = site.get(field)
+        if isinstance(values, Mapping) and any(str(key).startswith(prefix) for key in values):
+            faults.append((field, f"keys that start with {prefix} are fedsm's own"))
+    if isinstance(site.get("channels"), Mapping) and CODE_CHANNEL in site["channels"]:
+        faults.append(("channels", f"{CODE_CHANNEL} is fedsm's own"))
+    return faults
+
+
+def _training_faults(training: Mapping[str, Any], sites: int) -> list[tuple[str, str]]:
+    faults = []
+    least, model = training.get("min_sites"), training.get("model")
+    if isinstance(least, int) and least > sites:
+        faults.append(("min_sites", f"{least} is more than the {sites} sites"))
+    if isinstance(model, str) and training.get("prepare") is None:
+        faults.append(("prepare", f"model: {model} needs prepare: standardize"))
+    if training.get("test") is not None and model is None:
+        faults.append(
+            (
+                "test",
+                "test rows need a model to predict with: give model and prepare, or leave "
+                "test out and pass evaluate_fn from Python",
+            )
+        )
+    return faults
+
+
+def _aws_faults(coordinator: Mapping[str, Any]) -> list[tuple[str, str]]:
+    faults = []
+    if coordinator.get("port") == 0:
+        faults.append(("port", "give the port that the security groups allow"))
+    address = coordinator.get("address", "auto")
+    if isinstance(address, str) and _is_unreachable(address):
+        faults.append(
+            (
+                "address",
+                f"no job can reach {address}; give the coordinator's private address inside the "
+                "peered VPC, or auto",
+            )
+        )
+    if address == "auto" and not coordinator.get("vpc_cidrs"):
+        faults.append(("vpc_cidrs", "needed by address: auto"))
+    return faults
+
+
+def _is_unreachable(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified or address.is_link_local
