@@ -357,9 +357,10 @@ class Loop:
         self._journal.append("site-error", round=number, phase=phase, site=site, error=error)
 
     def _too_few(self, number: int, phase: str, usable: int) -> QuorumLost:
+        why = f" ({_grouped(ended)})" if (ended := self._ended()) else ""
         return QuorumLost(
             f"round {number}: {usable} usable replies to {phase}, "
-            f"min_sites is {self._settings.min_sites}",
+            f"min_sites is {self._settings.min_sites}{why}",
             action="read the site-error lines of the journal; `fedsm history` shows them",
         )
 
