@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Any
 
 from fedsm.errors import WireError
-from fedsm.transport.wire import CONTROL, DATA, LENGTHS, START, Limits
+from fedsm.transport.wire import CONTROL, DATA, LENGTHS, START, Limits, brackets
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Decoder:
     limits : Limits
         Declared sizes are checked against them before memory is taken.
     accept : callable, optional
-        Told each envelope before its body; False declines the body, which is then read past
-        without being kept.
+        Told each envelope, with its ``sizes``, before its body; False declines the body, which is
+        then read past without being kept.
     """
 
     def __init__(
@@ -112,17 +112,22 @@ class Decoder:
         return packet
 
     def _open(self, raw: bytearray) -> dict[str, Any]:
+        if brackets(raw) > self._limits.max_brackets:
+            raise WireError("an envelope of too many lists and objects arrived")
         envelope = _loads(raw)
         self._raw = bytearray()
-        sizes = envelope.pop("sizes", None)
-        if not isinstance(sizes, list) or not all(type(n) is int and n >= 0 for n in sizes):
+        sizes = envelope.get("sizes")
+        if not isinstance(sizes, list):
             raise WireError("an envelope does not declare its sizes")
         if len(sizes) > self._limits.max_segments:
             raise WireError(f"a message of {len(sizes):,} arrays was declared")
+        if not all(type(n) is int and n >= 0 for n in sizes):
+            raise WireError("an envelope does not declare its sizes")
         if sum(sizes) != self._body_left:
             raise WireError("the sizes of a message's arrays do not add up to its body")
         if self._accept is None or self._accept(envelope):
             self._body = _Body(sizes)
+        del envelope["sizes"]
         return envelope
 
 

@@ -12,6 +12,7 @@ from fedsm.errors import IdentityRefused, ProtocolMismatch, WireError
 from fedsm.transport.decoder import read_control
 from fedsm.transport.identity import Proof, binding
 from fedsm.transport.link import Stream
+from fedsm.transport.text import clean
 from fedsm.transport.wire import PROTOCOL, Limits, control
 
 Sign = Callable[[str], Proof]
@@ -79,7 +80,7 @@ class Dialer:
         if challenge.get("run") != self.run or not isinstance(nonce, str):
             raise NotNow("the coordinator serves another run")
         if type(epoch) is not int or epoch < lowest_epoch:
-            raise NotNow(f"the coordinator's epoch {epoch} is older than {lowest_epoch}")
+            raise NotNow(f"the coordinator's epoch {clean(epoch, 64)} is older than {lowest_epoch}")
         proof = await self._sign(nonce)
         hello |= {
             "join_id": self.join_id,
@@ -100,7 +101,7 @@ class Dialer:
 
     def refused(self, answer: Mapping[str, Any]) -> NoReturn:
         """Raise what a ``refuse`` control means."""
-        sentence = str(answer.get("sentence"))
+        sentence = clean(answer.get("sentence"), 500)
         if answer.get("retry"):
             raise NotNow(sentence)
         if answer.get("code") == "version":
@@ -120,7 +121,7 @@ class Dialer:
             raise NotNow(reason) from error
 
     def _mismatch(self, said: Mapping[str, Any]) -> NoReturn:
-        theirs = str(said.get("protocol"))[:20]
+        theirs = clean(said.get("protocol"), 64)
         raise ProtocolMismatch(
             f"this job speaks protocol {PROTOCOL}, the coordinator {theirs}",
             where=self.site,

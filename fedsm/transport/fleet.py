@@ -9,32 +9,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
-from flwr.app import Error, Message
 
 from fedsm.errors import ConfigError, WireError
-from fedsm.transport import flower, records
+from fedsm.transport import flower, replies
 from fedsm.transport.channel import METHOD, SERVICE, server_credentials, server_options
 from fedsm.transport.decoder import Decoder, Packet
 from fedsm.transport.gate import Gate, Hello, Refusal
 from fedsm.transport.identity import Certificate, Expected
 from fedsm.transport.ledger import Pending
-from fedsm.transport.link import Link, Traffic
+from fedsm.transport.link import Link, Traffic, message_id
+from fedsm.transport.quota import PerMinute, Shares, address
 from fedsm.transport.wire import Limits, Payload
 
 Notify = Callable[[str, dict[str, Any]], None]
 
 log = logging.getLogger(__name__)
 
-_REPORTS_A_MINUTE = 60
+_REFUSALS_A_MINUTE = 60
+_JOINS_A_MINUTE = 20
+"""Of one site."""
+
+_MANY = 256
+"""Arrays of a reply that is read in a thread, where it holds up no other site."""
 
 
 @dataclass(slots=True)
@@ -49,6 +53,8 @@ class Seat:
     pending: dict[str, Pending] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
     told: bool = False
+    joins: PerMinute = field(default_factory=lambda: PerMinute(_JOINS_A_MINUTE))
+    reported: bool = False
 
     @property
     def reachable(self) -> bool:
@@ -88,7 +94,10 @@ class Fleet:
         self._server: grpc.aio.Server | None = None
         self._closing: tuple[dict[str, Any], Payload] | None = None
         self._news = asyncio.Event()
-        self._reports: tuple[float, int] = (0.0, 0)
+        self._of_replies = replace(limits, max_envelope=limits.of_reply(0).max_envelope)
+        self._refusals = PerMinute(_REFUSALS_A_MINUTE)
+        self._most = 4 * (len(seats) + limits.unauthenticated)
+        self._streams = Shares(self._most // 2)
 
     async def start(self, listen: str, certificate: Certificate, gate: Gate) -> int:
         """Bind and serve; returns the port.
@@ -101,7 +110,7 @@ class Fleet:
         self._gate = gate
         server = grpc.aio.server(
             options=server_options(self._limits),
-            maximum_concurrent_rpcs=4 * len(self._seats) + 4 * self._limits.unauthenticated,
+            maximum_concurrent_rpcs=self._most,
         )
         handler = grpc.stream_stream_rpc_method_handler(partial(self._serve, gate))
         server.add_generic_rpc_handlers(
@@ -182,15 +191,23 @@ class Fleet:
         return [site for site, seat in self._seats.items() if seat.told]
 
     async def _serve(self, gate: Gate, _requests: Any, stream: Any) -> None:
+        peer = stream.peer()
+        source = address(peer)
+        if not self._streams.take(source):
+            reason = "too many streams from its address"
+            self._refused(peer, reason)
+            await stream.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
+        # Not when this returns: a peer that takes nothing in keeps its stream until it is gone.
+        stream.add_done_callback(lambda _: self._streams.give_back(source))
         try:
-            hello = await gate.admit(stream)
+            hello = await gate.admit(stream, source)
         except Refusal as refusal:
-            self._refused(stream.peer(), str(refusal))
+            self._refused(peer, str(refusal))
             await _write_last(stream, refusal.frame())
             return
         seat = self._seats[hello.site]
-        limits = self._limits
-        link = Link(stream, limits, Decoder(limits, partial(_expects, seat)), seat.traffic)
+        decoder = Decoder(self._of_replies, partial(self._expects, seat))
+        link = Link(stream, self._limits, decoder, seat.traffic)
         self._attach(seat, link, hello)
         try:
             await link.run(
@@ -198,7 +215,8 @@ class Fleet:
             )
         finally:  # gRPC cancels this when the peer is gone
             if seat.link is link:
-                self._detach(seat, link.reason)
+                # What a peer that breaks the protocol was asked, it will not answer.
+                self._detach(seat, link.reason, may_resume=not link.malformed)
 
     def _attach(self, seat: Seat, link: Link, hello: Hello) -> None:
         site, again = seat.expected.site, seat.session > 0
@@ -222,7 +240,9 @@ class Fleet:
         if stale := [id_ for id_ in hello.have if id_ not in seat.pending]:
             link.control("drop", ids=stale)
         self._on_live(site, True)
-        self._event("site-joined", {"site": site, "device": hello.device, "again": again})
+        if seat.joins.allow():
+            seat.reported = True
+            self._event("site-joined", {"site": site, "device": hello.device, "again": again})
 
     def _detach(self, seat: Seat, reason: str, *, may_resume: bool = True) -> None:
         site = seat.expected.site
@@ -231,7 +251,9 @@ class Fleet:
         self._news.set()
         if seat.told:
             return
-        self._event("site-lost", {"site": site, "reason": reason})
+        if seat.reported:
+            seat.reported = False
+            self._event("site-lost", {"site": site, "reason": reason})
         if may_resume and seat.ended is None:
             loop = asyncio.get_running_loop()
             seat.grace = loop.call_later(self._limits.resume_window, self._give_up, seat, reason)
@@ -263,22 +285,34 @@ class Fleet:
 
     def _on_packet(self, seat: Seat, link: Link, packet: Packet) -> None:
         envelope, segments = packet.envelope, packet.segments
-        id_ = envelope.get("id")
-        if not isinstance(id_, str) or envelope.get("kind") != "reply":
+        id_ = message_id(envelope.get("id"))
+        if envelope.get("kind") != "reply":
             raise WireError("something else came in place of a reply")
         pending = seat.pending.pop(id_, None)
         large = segments is None or sum(map(len, segments)) >= self._limits.chunk
         link.ack(id_, at_once=large or pending is None)
-        if pending is not None and segments is not None:
-            pending.settle(pending, _reply(pending, envelope, segments))
+        if pending is None or segments is None:
+            return
+        settle = partial(replies.settle, pending, envelope, segments, self._limits)
+        if len(segments) > _MANY:
+            asyncio.get_running_loop().run_in_executor(None, settle)
+        else:
+            settle()
+
+    def _expects(self, seat: Seat, envelope: Mapping[str, Any]) -> bool:
+        """Whether a body is wanted; the reply whose body is too large becomes an Error at once."""
+        id_ = message_id(envelope.get("id"))
+        pending = seat.pending.get(id_)
+        if pending is None:
+            return False
+        if replies.fits(pending, sum(envelope["sizes"]), self._limits):
+            return True
+        del seat.pending[id_]
+        return False
 
     def _refused(self, peer: str, reason: str) -> None:
         """Report a refusal; a flood of them must not fill the journal."""
-        minute, count = self._reports
-        if time.monotonic() - minute > 60:
-            minute, count = time.monotonic(), 0
-        self._reports = (minute, count + 1)
-        if count < _REPORTS_A_MINUTE:
+        if self._refusals.allow():
             self._event("site-refused", {"peer": peer, "reason": reason})
 
     def _event(self, kind: str, data: dict[str, Any]) -> None:
@@ -286,24 +320,6 @@ class Fleet:
             self._on_event(kind, data)
         except Exception:
             log.exception("an observer of the transport failed at %s", kind)
-
-
-def _expects(seat: Seat, envelope: Mapping[str, Any]) -> bool:
-    id_ = envelope.get("id")
-    return isinstance(id_, str) and id_ in seat.pending
-
-
-def _reply(pending: Pending, envelope: Mapping[str, Any], segments: list[bytes]) -> Message:
-    error = envelope.get("error")
-    try:
-        if error is None:
-            return flower.reply(pending.message, records.load(envelope.get("content"), segments))
-        code, reason = error
-        if type(code) is not int or not isinstance(reason, str | None):
-            raise WireError("an error's code and reason are not of their types")
-    except (WireError, TypeError, ValueError) as fault:
-        code, reason = flower.UNREADABLE, f"the reply cannot be read: {fault}"
-    return flower.reply(pending.message, Error(code, reason))
 
 
 async def _write_last(stream: Any, frame: bytes) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from fedsm.errors import IdentityRefused, WireError
 from fedsm.transport.decoder import read_control
 from fedsm.transport.identity import Certificate, Expected, Proof, binding, match
-from fedsm.transport.link import Stream
+from fedsm.transport.link import Stream, ids
+from fedsm.transport.text import clean
 from fedsm.transport.wire import PROTOCOL, Limits, control
 
 Check = Callable[[Proof, str, str], tuple[str, str]]
@@ -29,8 +32,8 @@ class Refusal(Exception):  # noqa: N818
     Attributes
     ----------
     code : str
-        ``version``, ``identity``, ``malformed``, or ``busy`` and ``unavailable``, after which the
-        peer may try again.
+        ``version``, ``identity``, ``malformed``, or ``busy``, ``late`` and ``unavailable``, after
+        which the peer may try again.
     told : str
         What the peer is told; ``str()`` is what the coordinator records.
     """
@@ -42,7 +45,7 @@ class Refusal(Exception):  # noqa: N818
 
     def frame(self) -> bytes:
         """The refusal as a control frame."""
-        retry = self.code in ("busy", "unavailable")
+        retry = self.code in ("busy", "late", "unavailable")
         return control(
             {
                 "kind": "refuse",
@@ -92,32 +95,45 @@ class Gate:
         self._check = check
         self._ended = ended
         self._limits = limits
-        self._turn = asyncio.Semaphore(limits.unauthenticated)
+        self._turns = asyncio.Semaphore(limits.unauthenticated)
+        # Of an address: they last as long as someone holds or awaits one.
+        self._shares: weakref.WeakValueDictionary[str, asyncio.Semaphore] = (
+            weakref.WeakValueDictionary()
+        )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="fedsm-check")
 
     def close(self) -> None:
         """Let go of the threads; a check under way is not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def admit(self, stream: Stream) -> Hello:
+    async def admit(self, stream: Stream, address: str) -> Hello:
         """Do the handshake up to the welcome.
+
+        Parameters
+        ----------
+        stream : Stream
+            Fresh.
+        address : str
+            Where the peer is; one address gets at most half of the turns.
 
         Raises
         ------
         Refusal
             The peer is to be told no.
         """
-        try:
-            async with asyncio.timeout(self._limits.hello_timeout):
-                await self._turn.acquire()
-        except TimeoutError as error:
-            raise Refusal("busy", "too many handshakes are under way") from error
-        try:
-            return await self._handshake(stream)
-        except WireError as error:
-            raise Refusal("malformed", error.what) from error
-        finally:
-            self._turn.release()
+        half = asyncio.Semaphore(max(1, self._limits.unauthenticated // 2))
+        share = self._shares.setdefault(address, half)
+        async with AsyncExitStack() as turn:
+            try:
+                async with asyncio.timeout(self._limits.hello_timeout):
+                    await turn.enter_async_context(share)
+                    await turn.enter_async_context(self._turns)
+            except TimeoutError as error:
+                raise Refusal("busy", "too many handshakes are under way") from error
+            try:
+                return await self._handshake(stream)
+            except WireError as error:
+                raise Refusal("malformed", error.what) from error
 
     async def _handshake(self, stream: Stream) -> Hello:
         nonce = secrets.token_hex(32)
@@ -129,15 +145,15 @@ class Gate:
             "epoch": self._epoch,
             "sts_region": self._sts_region,
         }
-        await stream.write(control(challenge))
         try:
             async with asyncio.timeout(self._limits.hello_timeout):
+                await stream.write(control(challenge))
                 frame = await stream.read()
         except TimeoutError as error:
-            raise Refusal("malformed", "no hello came in time") from error
+            raise Refusal("late", "no hello came in time") from error
         fields = read_control(frame, self._limits, "hello")
         if fields.get("protocol") != PROTOCOL:
-            theirs = str(fields.get("protocol"))[:20]
+            theirs = clean(fields.get("protocol"), 64)
             raise Refusal(
                 "version",
                 f"the job speaks protocol {theirs}, the coordinator {PROTOCOL}",
@@ -180,7 +196,8 @@ class Gate:
                 account, role = await check
             match(expected, account, role)
         except IdentityRefused as error:
-            raise Refusal("identity", error.what, f"{expected.site}: {error.what}") from error
+            what = clean(error.what, 500)
+            raise Refusal("identity", what, f"{expected.site}: {what}") from error
         except TimeoutError as error:
             raise Refusal("unavailable", "the identity check took too long") from error
         except Exception as error:  # the check's own trouble, such as STS out of reach
@@ -192,13 +209,11 @@ class Gate:
 
 
 def _hello(fields: Mapping[str, Any]) -> Hello:
-    have, device = fields.get("have", []), fields.get("device", "")
-    if not isinstance(have, list) or len(have) > _MAX_IDS:
-        raise WireError("a hello does not list the instructions in hand")
-    if not all(isinstance(item, str) for item in have) or not isinstance(device, str):
-        raise WireError("a hello is not of its form")
-    return Hello(fields["site"], device[:128], frozenset(have))
+    have = ids(fields.get("have", []))
+    if len(have) > _MAX_IDS:
+        raise WireError("a hello lists too many instructions in hand")
+    return Hello(fields["site"], clean(fields.get("device", ""), 64), frozenset(have))
 
 
 def _named(fields: Mapping[str, Any]) -> str:
-    return f"a peer that calls itself {str(fields.get('site'))[:64]!r}"
+    return f"a peer that calls itself '{clean(fields.get('site'), 64)}'"

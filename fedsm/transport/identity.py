@@ -31,7 +31,7 @@ BINDING_HEADER = "x-fedsm-binding"
 VALIDITY = timedelta(days=30)
 
 _ACCESS_KEY = re.compile(r"[A-Za-z0-9_]{16,128}")
-_DATE = re.compile(r"\d{8}T\d{6}Z")
+_DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _TOKEN = re.compile(r"[\x21-\x7e]{0,8192}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -14,18 +15,27 @@ from fedsm.errors import WireError
 from fedsm.transport.decoder import Control, Decoder, Packet
 from fedsm.transport.wire import Limits, Payload, control, frames
 
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
-def ids(value: Any) -> list[str]:
-    """Read a list of message ids.
+
+def message_id(value: Any) -> str:
+    """Read a message id.
 
     Raises
     ------
     WireError
         It is something else.
     """
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise WireError("something else came in place of message ids")
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise WireError("something else came in place of a message id")
     return value
+
+
+def ids(value: Any) -> list[str]:
+    """Read a list of message ids; raises as :func:`message_id` does."""
+    if not isinstance(value, list):
+        raise WireError("something else came in place of message ids")
+    return [message_id(item) for item in value]
 
 
 class Stream(Protocol):
@@ -62,6 +72,11 @@ class Link:
         For the peer's frames.
     traffic : Traffic, optional
         Counted on.
+
+    Attributes
+    ----------
+    malformed : bool
+        The link ended because the peer broke the protocol.
     """
 
     def __init__(
@@ -69,6 +84,7 @@ class Link:
     ) -> None:
         self.traffic = traffic or Traffic()
         self.last_heard = time.monotonic()
+        self.malformed = False
         self._stream = stream
         self._limits = limits
         self._decoder = decoder
@@ -81,7 +97,13 @@ class Link:
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def control(self, kind: str, **fields: Any) -> None:
-        """Queue a control; it overtakes queued messages and the rest of the one under way."""
+        """Queue a control; it overtakes queued messages and the rest of the one under way.
+
+        A peer for which too many wait is let go.
+        """
+        if len(self._controls) >= self._limits.max_queued:
+            self.end("it does not take in what it is sent")
+            return
         self._controls.append(control({"kind": kind, **fields}))
         self._touch()
 
@@ -138,6 +160,7 @@ class Link:
             if not self._ended.done():
                 self.end(await next(task for task in tasks if task.done()))
         except WireError as error:
+            self.malformed = True
             self.end(str(error))
         except Exception as error:  # whatever gRPC makes of a broken connection
             self.end(f"the connection broke ({type(error).__name__})")
@@ -224,6 +247,13 @@ class Link:
 
     async def _watch(self) -> str:
         silence = self._limits.silence
-        while (left := self.last_heard + silence - time.monotonic()) > 0:
-            await asyncio.sleep(left)
-        return f"nothing was heard for {silence:g} s"
+        # The loop may itself have stood still, with frames of the peer unread: the last stretch is
+        # slept in full, however late the one before it ended.
+        last = self._limits.heartbeat / 2
+        while True:
+            while (left := self.last_heard + silence - last - time.monotonic()) > 0:
+                await asyncio.sleep(left)
+            heard = self.last_heard
+            await asyncio.sleep(last)
+            if self.last_heard == heard:
+                return f"nothing was heard for {silence:g} s"

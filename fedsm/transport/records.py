@@ -20,10 +20,12 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedsm.errors import WireError
-from fedsm.transport.wire import Payload
+from fedsm.transport.wire import Limits, Payload
 
 _NUMPY = "numpy.ndarray"
 _MAX_HEADER = 10_000
+_MAX_DIMENSIONS = 64
+"""As of NumPy."""
 
 
 def dump(records: RecordDict) -> Payload:
@@ -77,12 +79,37 @@ def load(content: Any, segments: Sequence[bytes]) -> RecordDict:
     return records
 
 
+def check_amount(content: Any, limits: Limits) -> None:
+    """Refuse a reply's content before the work that :func:`load` would make of it.
+
+    Raises
+    ------
+    WireError
+        It has more records, values or items in lists than the limits say.
+    """
+    try:
+        plain = [value for _, kind, value in content if kind != "A"]
+        values = len(content) + sum(map(len, plain))
+        if values > limits.max_values:
+            raise WireError(
+                f"{values:,} records and values arrived, at most {limits.max_values:,} may"
+            )
+        lists = (v for record in plain for v in record.values() if isinstance(v, list))
+        items = sum(map(len, lists))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise WireError("a message's content is not a set of records") from error
+    if items > limits.max_items:
+        raise WireError(f"lists of {items:,} items arrived, at most {limits.max_items:,} may")
+
+
 def _arrays(described: Any, segments: Any) -> ArrayRecord:
     record = ArrayRecord()
     for name, dtype, shape, stype in described:
         data = next(segments, None)
         if data is None:
             raise WireError("a message describes more arrays than it has")
+        if len(shape) > _MAX_DIMENSIONS:
+            raise WireError(f"an array of {len(shape):,} dimensions arrived")
         if not all(type(n) is int and n >= 0 for n in shape):
             raise WireError("an array's shape is not a list of sizes")
         if stype == _NUMPY:

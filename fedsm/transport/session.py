@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 import grpc.aio
-from flwr.app import Message, RecordDict
+from flwr.app import ArrayRecord, Message, RecordDict
 
 from fedsm.errors import CoordinatorGone, FedsmError, IdentityRefused, WireError
 from fedsm.transport import flower, iothread, records
@@ -19,6 +19,7 @@ from fedsm.transport.channel import PATH, open_channel
 from fedsm.transport.decoder import Decoder, Packet
 from fedsm.transport.dial import Dialer, NotNow, Sign, Welcome
 from fedsm.transport.link import Link, ids
+from fedsm.transport.text import MAX_REASON, clean
 from fedsm.transport.wire import EMPTY, Limits, Payload, check_size
 
 Handle = Callable[[Message], Message]
@@ -61,8 +62,8 @@ class Session:
         What the job computes on, for the record.
     on_event : callable
         Told (kind, data) in the I/O thread: ``connected`` {}, ``disconnected`` {reason}, and
-        ``gone`` {reason} when :meth:`serve` will raise ``CoordinatorGone`` once the handler
-        returns.
+        ``gone`` {reason} when :meth:`serve` will raise once the handler returns, which computes
+        for nobody.
 
     Notes
     -----
@@ -127,6 +128,8 @@ class Session:
     def _finish(self, end: Closing | Exception) -> None:
         if self._end is None:
             self._end = end
+            if isinstance(end, Exception):
+                self._on_event("gone", {"reason": getattr(end, "what", type(end).__name__)})
         self._inbox.put(None)
 
     def _serve_one(self, handle: Handle) -> None:
@@ -135,16 +138,17 @@ class Session:
             return
         id_ = message.metadata.message_id
         if id_ in self._in_hand:
-            outgoing = self._encode(id_, handle(message))
+            limits = self._limits.of_reply(_size(message.content))
+            outgoing = self._encode(id_, handle(message), limits)
             iothread.loop().call_soon_threadsafe(self._answer, id_, outgoing)
 
-    def _encode(self, id_: str, reply: Message) -> Outgoing:
+    def _encode(self, id_: str, reply: Message, limits: Limits) -> Outgoing:
         if reply.has_error():
             return _error(id_, reply.error.code, reply.error.reason)
         head = {"id": id_, "kind": "reply"}
         try:
             payload = records.dump(reply.content)
-            check_size(head, payload, self._limits)
+            check_size(head, payload, limits)
         except WireError as error:
             return _error(id_, flower.UNREADABLE, str(error))
         return head, payload
@@ -174,7 +178,6 @@ class Session:
                 if welcome:
                     pause = self._limits.backoff
                 elif time.monotonic() - self._last_heard > self._max_wait:
-                    self._on_event("gone", {"reason": reason})
                     raise CoordinatorGone(
                         f"no coordinator for {self._max_wait:g} s ({reason})",
                         where=self._address,
@@ -197,7 +200,7 @@ class Session:
         except TimeoutError:
             return "the coordinator did not answer in time", False
         except grpc.aio.AioRpcError as error:
-            return str(error.details())[:300], False
+            return clean(error.details(), 300), False
         finally:
             await channel.close()
 
@@ -286,4 +289,12 @@ class Session:
 
 
 def _error(id_: str, code: int, reason: str | None) -> Outgoing:
-    return {"id": id_, "kind": "reply", "error": [code, reason]}, EMPTY
+    said = None if reason is None else clean(reason, MAX_REASON)
+    return {"id": id_, "kind": "reply", "error": [code, said]}, EMPTY
+
+
+def _size(content: RecordDict) -> int:
+    """Bytes of all arrays."""
+    # Flower's view ``array_records`` is a cycle: it would keep the model until it is collected.
+    arrays = [record for record in content.values() if isinstance(record, ArrayRecord)]
+    return sum(len(array.data) for record in arrays for array in record.values())

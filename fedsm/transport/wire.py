@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedsm.errors import WireError
@@ -47,12 +47,22 @@ class Limits:
         Largest frame.
     max_message, max_envelope, max_segments : int
         Largest body, its largest description, most arrays in it.
+    max_reply_envelope : int
+        Largest description of a reply: reading it holds up the coordinator's loop.
+    max_values, max_items : int
+        Most records, metrics and settings in a reply, and most items in all their lists.
+    reply_growth, reply_room : int
+        A reply's body is at most ``reply_growth`` times its instruction's and ``reply_room`` more.
+    max_queued : int
+        Most controls that wait for a peer to take them in.
     max_control : int
         Largest control, and all that is read of a peer before it is welcome.
     hello_timeout, check_timeout : float
-        Patience for the peer's next step of the handshake, and for the identity check.
+        Patience for a turn at the handshake, for the peer up to its hello, and for the identity
+        check.
     unauthenticated : int
-        Handshakes under way at a time; more of them wait their turn.
+        Handshakes under way at a time, at most half of them for one address; more of them wait
+        their turn.
     resume_window : float
         How long a site's unanswered messages outlive its connection.
     backoff, max_backoff : float
@@ -65,6 +75,12 @@ class Limits:
     max_message: int = 8 << 30
     max_envelope: int = 64 << 20
     max_segments: int = 100_000
+    max_reply_envelope: int = 4 << 20
+    max_values: int = 4096
+    max_items: int = 100_000
+    reply_growth: int = 4
+    reply_room: int = 64 << 20
+    max_queued: int = 1000
     max_control: int = 16 << 10
     hello_timeout: float = 10.0
     check_timeout: float = 30.0
@@ -74,9 +90,25 @@ class Limits:
     max_backoff: float = 5.0
 
     @property
+    def max_brackets(self) -> int:
+        """Most lists and objects in an envelope, which cost its reader far more than their bytes.
+
+        An array is described by two, a record stands in two, a list of values is one more.
+        """
+        return 2 * (self.max_segments + self.max_values)
+
+    @property
     def silence(self) -> float:
         """Seconds without a frame after which the peer is taken for frozen."""
         return self.heartbeat * self.frozen_after
+
+    def of_reply(self, asked: int) -> Limits:
+        """What holds for the reply to an instruction whose body is of ``asked`` bytes."""
+        return replace(
+            self,
+            max_message=min(self.max_message, self.reply_growth * asked + self.reply_room),
+            max_envelope=min(self.max_envelope, self.max_reply_envelope),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +148,11 @@ def check_size(head: Mapping[str, Any], payload: Payload, limits: Limits) -> Non
     WireError
         The message is beyond a limit; the message names it.
     """
-    envelope = len(_envelope(head, payload))
+    envelope = _envelope(head, payload)
     for size, limit, name in (
         (payload.size, limits.max_message, "bytes of arrays"),
-        (envelope, limits.max_envelope, "bytes of names, metrics and configuration"),
+        (len(envelope), limits.max_envelope, "bytes of names, metrics and configuration"),
+        (brackets(envelope), limits.max_brackets, "lists and objects"),
         (len(payload.segments), limits.max_segments, "arrays"),
     ):
         if size > limit:
@@ -152,6 +185,11 @@ def frames(head: Mapping[str, Any], payload: Payload, chunk: int) -> Iterator[by
                 parts, room = [DATA], chunk - 1
     if len(parts) > 1:
         yield b"".join(parts)
+
+
+def brackets(envelope: bytes | bytearray) -> int:
+    """Opening brackets of lists and objects, those within strings too."""
+    return envelope.count(b"[") + envelope.count(b"{")
 
 
 def _envelope(head: Mapping[str, Any], payload: Payload) -> bytes:

@@ -99,3 +99,8 @@ def test_account_and_role_must_both_match() -> None:
     for account, role in (("999922223333", "execution"), ("111122223333", "other")):
         with pytest.raises(IdentityRefused, match="a: proved to be"):
             match(expected, account, role)
+
+
+def test_the_digits_of_a_proofs_date_are_ascii() -> None:
+    with pytest.raises(WireError, match="date"):
+        Proof.from_dict(vars(sign("ab" * 32)) | {"date": "٢0260101T000000Z"})

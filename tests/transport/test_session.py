@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gc
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 
 from fedsm.errors import CoordinatorGone, IdentityRefused, ProtocolMismatch
 from fedsm.transport import flower
@@ -241,3 +243,22 @@ def test_the_shims_error_codes_are_flowers_own() -> None:
     assert flower.UNREADABLE == ErrorCode.UNKNOWN
     assert flower.REPLY_UNAVAILABLE == ErrorCode.REPLY_MESSAGE_UNAVAILABLE
     assert flower.NODE_UNAVAILABLE == ErrorCode.NODE_UNAVAILABLE
+
+
+def test_an_answered_instruction_is_let_go_at_once(make_world: MakeWorld) -> None:
+    world = make_world()
+    seen: list[weakref.ref[RecordDict]] = []
+
+    def handle(message: Message) -> Message:
+        seen.append(weakref.ref(message.content))
+        return Message(records(), reply_to=message)
+
+    world.join("a", handle)
+    world.wait(1)
+    world.ask("a", records())  # the first use of some things makes cycles of its own
+    gc.disable()
+    try:
+        world.ask("a", records())
+        eventually(lambda: seen[-1]() is None, timeout=5)
+    finally:
+        gc.enable()
