@@ -267,12 +267,14 @@ class Coordinator:
             )
             (self._directory / "plan.json").write_text(json.dumps(plan.as_data(), indent=1))
             launcher.start(plan)
-            return self._rounds(grid, loop, launcher)
+            outcome = self._rounds(grid, loop, launcher)
         except BaseException:
+            # With the coordinator gone, a job that missed its SIGTERM leaves after max-wait.
+            grid.close()
             self._stop_jobs(launcher)
             raise
-        finally:
-            grid.close()
+        grid.close()
+        return outcome
 
     def _on_event(self, kind: str, data: dict[str, Any]) -> None:
         self.journal.append(kind, **data)

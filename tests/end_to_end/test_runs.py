@@ -231,7 +231,7 @@ def test_ctrl_c_stops_what_was_started(project: Project) -> None:
     run = federation.attach(run_id)
     wait_for(lambda: run.status().rounds)
     coordinator.send_signal(signal.SIGINT)
-    assert coordinator.wait(timeout=60) != 0
+    assert coordinator.wait(timeout=140) != 0
     state = run.status()
     assert state.status == "Stopped"
     assert all(s.status in ("Stopped", "Completed", "Failed") for s in state.sites.values())
