@@ -28,6 +28,7 @@ run-ended          status (Completed|Failed|Stopped), reason, model, model_sha25
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -79,6 +80,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the next line goes: its number, the hash it follows, the file's size before it."""
+
+    seq: int
+    head: str
+    size: int
+
+
 class Journal:
     """Append events to ``path`` and hand each to the subscribers, in order.
 
@@ -89,18 +99,19 @@ class Journal:
         self.path = path
         self._lock = threading.RLock()
         self._subscribers: list[Callable[[Event], None]] = []
-        self._seq, self._head = 0, GENESIS
+        self._at = _Place(0, GENESIS, 0)
+        self._next: _Place | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            for event in read(path):
-                self._seq, self._head = event.seq + 1, event.hash
             _drop_torn_line(path)
+            for event in read(path):
+                self._at = _Place(event.seq + 1, event.hash, path.stat().st_size)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     @property
     def head(self) -> str:
         """Hash of the last line."""
-        return self._head
+        return self._at.head
 
     def subscribe(self, subscriber: Callable[[Event], None]) -> None:
         """Call ``subscriber`` with every event from now on."""
@@ -110,10 +121,11 @@ class Journal:
     def append(self, kind: str, **data: Any) -> Event:
         """Write one event; it is on its way to disk when this returns."""
         with self._lock:
-            plain = _plain(data)
+            self._settle()
+            at, plain = self._at, _plain(data)
             time = datetime.now(UTC).isoformat(timespec="milliseconds")
-            digest = _digest(self._seq, time, kind, plain, self._head)
-            event = Event(self._seq, time, kind, plain, self._head, digest)
+            digest = _digest(at.seq, time, kind, plain, at.head)
+            event = Event(at.seq, time, kind, plain, at.head, digest)
             line = _dumps(
                 {
                     "seq": event.seq,
@@ -124,14 +136,32 @@ class Journal:
                     "hash": digest,
                 }
             )
-            os.write(self._file, line.encode() + b"\n")
-            self._seq, self._head = self._seq + 1, digest
+            raw = line.encode() + b"\n"
+            self._next = _Place(at.seq + 1, digest, at.size + len(raw))
+            os.write(self._file, raw)
+            if not self._settle():
+                raise OSError(errno.EIO, "a line could not be written in full", str(self.path))
             for subscriber in self._subscribers:
                 try:
                     subscriber(event)
                 except Exception as error:  # an observer must not fail a run
                     log.warning("an observer failed at event %d: %r", event.seq, error)
             return event
+
+    def _settle(self) -> bool:
+        """Take note of the line under way, or drop what there is of it and return ``False``.
+
+        Ctrl-C may come between any two steps of ``append``: what counts is what the file holds.
+        """
+        if self._next is None:
+            return True
+        whole = os.fstat(self._file).st_size == self._next.size
+        if whole:
+            self._at = self._next
+        else:
+            os.ftruncate(self._file, self._at.size)
+        self._next = None
+        return whole
 
     def close(self) -> None:
         """Flush to disk and close the file."""

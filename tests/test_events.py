@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import stat
 import threading
 from collections.abc import Iterator
@@ -152,6 +153,43 @@ def test_reopening_goes_on_with_the_chain(tmp_path: Path) -> None:
         journal.append("opened", n=n)
         journal.close()
     assert [e.data["n"] for e in read(path)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("written", [0, 7, None], ids=["nothing", "a part", "all"])
+def test_ctrl_c_in_the_middle_of_a_line_leaves_the_chain_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int | None
+) -> None:
+    journal = Journal(tmp_path / "events.jsonl")
+    journal.append("first")
+    write = os.write
+
+    def interrupted(file: int, data: bytes) -> int:
+        write(file, data[:written])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            journal.append("second")
+    journal.append("third")
+    journal.close()
+    kinds = [event.kind for event in read(journal.path)]
+    assert kinds == ["first", *(["second"] if written is None else []), "third"]
+
+
+def test_a_full_disk_is_an_error_and_no_half_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "events.jsonl")
+    journal.append("first")
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda file, data: write(file, data[:5]))
+        with pytest.raises(OSError, match="in full"):
+            journal.append("second")
+    journal.append("third")
+    journal.close()
+    assert [event.kind for event in read(journal.path)] == ["first", "third"]
 
 
 def test_an_altered_journal_is_not_appended_to(tmp_path: Path) -> None:
