@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
@@ -29,101 +24,31 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from fedsm.config_checks import cross_faults
 from fedsm.errors import ConfigError
+from fedsm.fields import (
+    AccountId,
+    ChannelName,
+    ExternalId,
+    Hyperparameter,
+    Initial,
+    InstanceType,
+    KmsKeyArn,
+    Limit,
+    Model,
+    Moment,
+    Name,
+    Prefix,
+    Region,
+    RoleArn,
+    S3Prefix,
+    S3Uri,
+    Seconds,
+    SecurityGroupId,
+    Sha256,
+    SubnetId,
+)
 
 
-def _text(pattern: str, sentence: str, longest: int = 2048) -> AfterValidator:
-    """A check of a whole text whose fault is ``sentence``, not the pattern."""
-    compiled = re.compile(pattern, re.ASCII | re.DOTALL)
-
-    def check(text: str) -> str:
-        if len(text) > longest or not compiled.fullmatch(text):
-            raise ValueError(sentence)
-        return text
-
-    return AfterValidator(check)
-
-
-def _account_text(value: Any) -> Any:
-    """YAML reads an unquoted account id as a number."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-AccountId = Annotated[
-    str,
-    BeforeValidator(_account_text),
-    _text(r"\d{12}", "must be an account id of twelve digits, quoted if it starts with 0"),
-]
-Region = Annotated[str, _text(r"[a-z]{2}(-[a-z]+)+-\d", "must be a Region, such as us-east-1")]
-RoleArn = Annotated[
-    str,
-    _text(
-        r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+",
-        "must be a role's ARN, such as arn:aws:iam::111122223333:role/NAME",
-    ),
-]
-Name = Annotated[
-    str,
-    _text(
-        r"[a-z0-9](-?[a-z0-9])*",
-        "must be lower-case letters and digits joined by single hyphens, at most 24 characters",
-        24,
-    ),
-]
-SubnetId = Annotated[str, _text(r"subnet-[0-9a-f]+", "must be a subnet's id, subnet-...")]
-SecurityGroupId = Annotated[str, _text(r"sg-[0-9a-f]+", "must be a security group's id, sg-...")]
-Sha256 = Annotated[
-    str, _text(r"[0-9a-f]{64}", "must be a SHA-256 digest of 64 lower-case hexadecimal digits")
-]
-S3Uri = Annotated[
-    str,
-    _text(
-        r"s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/.*)?",
-        "must be an S3 URI, such as s3://bucket/prefix/",
-    ),
-]
-S3Prefix = Annotated[S3Uri, AfterValidator(lambda uri: uri.rstrip("/"))]
-ChannelName = Annotated[
-    str,
-    _text(
-        r"[A-Za-z0-9._-]+",
-        "a channel's name has letters, digits, dots, hyphens and underscores, at most 64",
-        64,
-    ),
-]
-Hyperparameter = Annotated[
-    str,
-    _text(
-        r"[a-z0-9]+(-[a-z0-9]+)*",
-        "a hyperparameter's name is in kebab-case, such as local-epochs, at most 64 characters",
-        64,
-    ),
-]
-ExternalId = Annotated[
-    str,
-    _text(
-        r"[\w+=,.@:/-]{2,}",
-        "must be 2 to 1224 letters, digits and any of _+=,.@:/-",
-        1224,
-    ),
-]
-InstanceType = Annotated[
-    str, _text(r"ml\.[a-z0-9-]+\.[a-z0-9]+", "must be an instance type, such as ml.m5.xlarge")
-]
-Initial = Annotated[
-    str, _text(r"server|site|.+\.npz", "must be server, site, or the path of an .npz file", 4096)
-]
-Prefix = Annotated[
-    str,
-    _text(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*", "must be letters and digits joined by hyphens"),
-]
-Seconds = Annotated[float, Field(gt=0, le=28 * 86400)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Coordinator(_Model):
+class Coordinator(Model):
     """The server account's side.
 
     Attributes
@@ -152,14 +77,14 @@ class Coordinator(_Model):
         return cidrs
 
 
-class Framework(_Model):
+class Framework(Model):
     """An AWS-managed image by framework and version, such as scikit-learn ``1.4-2-py312``."""
 
     name: Literal["sklearn"]
     version: str
 
 
-class Site(_Model):
+class Site(Model):
     """One data owner's account, and the job that runs there.
 
     Attributes
@@ -168,8 +93,11 @@ class Site(_Model):
         Channel name to the S3 prefix that SageMaker copies into the job.
     code
         S3 prefix of the published bundles; a bundle lies at ``<code>/<sha256>/source.tar.gz``.
-    bundle
-        Digest of the bundle to run; without it, that of the local ``client_code``.
+    bundle, bundle_until
+        Digest of the bundle to run, and until when its owner approved it; without a digest, that of
+        the local ``client_code``.
+    kms_key_arn
+        The owner's key for the job's volume and its output.
     output
         S3 prefix for ``model.tar.gz``.
     max_runtime, volume_gb
@@ -186,6 +114,8 @@ class Site(_Model):
     output: S3Prefix
     code: S3Prefix
     bundle: Sha256 | None = None
+    bundle_until: Moment | None = None
+    kms_key_arn: KmsKeyArn | None = None
     image: str | None = None
     framework: Framework | None = None
     instance_type: InstanceType = "ml.m5.xlarge"
@@ -198,7 +128,7 @@ class Site(_Model):
     environment: dict[str, str] = {}
 
 
-class Training(_Model):
+class Training(Model):
     """The rounds.
 
     Attributes
@@ -207,6 +137,8 @@ class Training(_Model):
         A Flower strategy by name, and its constructor's options.
     hyperparameters
         Reach every site as Flower's ``run_config``; kebab-case names.
+    limits
+        What ``fedsm site invite`` asks the owners to allow beyond these values, by name.
     model
         Adapter that turns arrays into ``model.joblib``; without it both sides get ``model.npz``.
     prepare
@@ -229,6 +161,7 @@ class Training(_Model):
     hyperparameters: Annotated[
         dict[Hyperparameter, bool | int | float | str], Field(max_length=90)
     ] = {}
+    limits: Annotated[dict[Hyperparameter, Limit], Field(max_length=90)] = {}
     model: Literal["logistic-regression"] | None = None
     prepare: Literal["standardize"] | None = None
     initial: Initial = "server"
@@ -240,18 +173,27 @@ class Training(_Model):
     seed: int = 0
 
 
-class Tracking(_Model):
+class Tracking(Model):
     """Experiment tracking in the server account; the journal is always kept."""
 
     experiments: bool = True
     prefix: Prefix = "fedsm"
 
 
-class FederationConfig(_Model):
-    """A whole ``federation.yaml``."""
+class FederationConfig(Model):
+    """A whole ``federation.yaml``.
+
+    Attributes
+    ----------
+    launch
+        ``pipeline``: the server starts a pipeline that the site's owner made for one approved
+        bundle, the default on AWS. ``direct``: the server creates the job and chooses all of it,
+        the default on the local cloud.
+    """
 
     cloud: Literal["aws", "local"]
     name: Name
+    launch: Literal["pipeline", "direct"] | None = None
     coordinator: Coordinator
     sites: Annotated[tuple[Site, ...], Field(min_length=1)]
     training: Training = Training()
@@ -276,6 +218,11 @@ class FederationConfig(_Model):
         if faults or config is None:
             raise ValidationError.from_exception_data(cls.__name__, faults)
         return config
+
+    @property
+    def mode(self) -> Literal["pipeline", "direct"]:
+        """How jobs are started."""
+        return self.launch or ("pipeline" if self.cloud == "aws" else "direct")
 
     @property
     def min_sites(self) -> int:
@@ -307,7 +254,7 @@ class FederationConfig(_Model):
         return _validate(values, "sites")
 
 
-_SECTIONS: dict[str, type[_Model]] = {
+_SECTIONS: dict[str, type[Model]] = {
     "coordinator": Coordinator,
     "sites": Site,
     "framework": Framework,

@@ -32,7 +32,8 @@ from fedsm.learning.arrays import arrays_from_npz, save_npz
 from fedsm.learning.models import adapter
 from fedsm.learning.preparation import Summary
 from fedsm.learning.strategies import make_strategy
-from fedsm.plan import DIRECT_MODE, Facts, LaunchPlan, job_name, launch_plan, session_name
+from fedsm.names import job_name, session_name
+from fedsm.plan import DIRECT_MODE, Facts, LaunchPlan, launch_plan
 from fedsm.tracking.base import Tracker
 from fedsm.tracking.names import experiment_name
 from fedsm.tracking.pump import Pump

@@ -7,7 +7,6 @@ Pure: the plan is computed from the configuration and facts, printing it is the 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 import zlib
@@ -19,6 +18,7 @@ from fedsm.bundle import object_key
 from fedsm.config import FederationConfig, Site
 from fedsm.contract import CODE_CHANNEL, JobSettings
 from fedsm.errors import LaunchError
+from fedsm.names import job_name, session_name
 
 TAG_RUN, TAG_SITE = "fedsm:run", "fedsm:site"
 
@@ -29,8 +29,6 @@ LOADER = (
     ",'bootstrap','exec'))"
 )
 _PIECE, _PIECES = 256, 100
-
-MAX_JOB_NAME = 63
 
 DIRECT_MODE = "direct: trusted server mode, the server account chooses image, entry point and code"
 
@@ -123,24 +121,6 @@ class LaunchPlan:
                 )
             ],
         }
-
-
-def session_name(run: str) -> str:
-    """Role session name and source identity of a run: at most 64 characters."""
-    return f"fedsm-{run}"[:64]
-
-
-def job_name(federation: str, run: str, site: str) -> str:
-    """Name of a site's job: at most 63 characters, unique to run and site.
-
-    It begins with ``fedsm-<federation>-``, which the kickoff role's policy demands.
-    """
-    own = run.startswith(f"{federation}-")
-    name = f"fedsm-{run}-{site}" if own else f"fedsm-{federation}-{run}-{site}"
-    if len(name) <= MAX_JOB_NAME:
-        return name
-    mark = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: MAX_JOB_NAME - 9].rstrip('-')}-{mark}"
 
 
 def hyperparameter_text(value: bool | int | float | str) -> str:

@@ -16,7 +16,7 @@ from fedsm.aws.sessions import Sessions
 from fedsm.config import Site
 from fedsm.coordinator import PID_FILE, STOP_FILE
 from fedsm.errors import ConfigError, FedsmError, JobError, LocalCloudError, TrainingError
-from fedsm.plan import session_name
+from fedsm.names import session_name
 from fedsm.state import RunState, SiteState, fold
 
 if TYPE_CHECKING:

@@ -24,9 +24,12 @@ LEVELS = [
     {"training", "execute", "evaluation", "clouds"},
     {"aws", "tracking", "local", "client", "datasets"},
     {"learning", "transport"},
-    {"plan", "policies", "address", "state"},
-    {"bundle", "config", "config_checks", "assets"},
-    {"contract", "events"},
+    {"onboarding"},
+    {"plan", "policies", "address", "state", "pipeline"},
+    {"request", "agreement"},
+    {"bundle", "config"},
+    {"config_checks", "assets", "fields"},
+    {"contract", "events", "names"},
     {"errors"},
 ]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
@@ -38,8 +41,8 @@ OUTSIDE = {
     "moto": {"local"},
     "typer": {"cli"},
     "rich": {"cli", "progress", "report"},
-    "pydantic": {"config"},
-    "yaml": {"config", "scaffold"},
+    "pydantic": {"config", "fields", "agreement"},
+    "yaml": {"config", "scaffold", "agreement"},
     "grpc": {"transport"},
 }
 

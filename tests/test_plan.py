@@ -16,7 +16,8 @@ from botocore.validate import ParamValidator
 from fedsm.config import FederationConfig
 from fedsm.contract import CODE_CHANNEL, JobSettings
 from fedsm.errors import LaunchError
-from fedsm.plan import LOADER, Facts, LaunchPlan, job_name, launch_plan
+from fedsm.names import job_name
+from fedsm.plan import LOADER, Facts, LaunchPlan, launch_plan
 from tests.support import federation, site
 
 BOOTSTRAP = "import sys\nprint('bootstrap', len(sys.argv))\n"

@@ -19,7 +19,7 @@ from fedsm import policies
 from fedsm.config import Site
 from fedsm.local.conditions import matches
 from fedsm.local.iam import Policies, Principal, Request, decide, parse
-from fedsm.plan import job_name
+from fedsm.names import job_name
 from tests.support import site
 
 SERVER, OWNER = "111111111111", "222222222222"
