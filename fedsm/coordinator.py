@@ -7,10 +7,13 @@ import json
 import logging
 import os
 import secrets
+import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
@@ -201,6 +204,7 @@ class Coordinator:
         self._checkpoints.mkdir()
         self.journal = Journal(directory / "events.jsonl")
         self.stop = threading.Event()
+        self._interrupted = threading.Event()
         self._ended: dict[str, str] = {}
         self._closing = False
 
@@ -215,6 +219,10 @@ class Coordinator:
         # Flower's strategies log each step; the journal has it all.
         logging.getLogger("flwr").setLevel(logging.WARNING)
         (self._directory / PID_FILE).write_text(str(os.getpid()))
+        with _remembered(self._interrupted):
+            return self._conduct()
+
+    def _conduct(self) -> Outcome:
         self._started()
         sessions = Sessions(self._cloud.coordinator(), session_name(self._run))
         pump: Pump | None = None
@@ -336,8 +344,13 @@ class Coordinator:
             evaluate_fn=self._hooks.evaluate_fn,
             config_fn=self._hooks.config_fn,
             ended=lambda: dict(self._ended),
-            stopping=lambda: self.stop.is_set() or (self._directory / STOP_FILE).exists(),
+            stopping=self._stopping,
         )
+
+    def _stopping(self) -> bool:
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
+        return self.stop.is_set() or (self._directory / STOP_FILE).exists()
 
     def _closing_message(self, outcome: Outcome) -> RecordDict:
         values: dict[str, Any] = {"rounds": len(outcome.history)}
@@ -412,6 +425,34 @@ class Coordinator:
             model=str(path) if path and outcome else "",
             model_sha256=digest,
         )
+
+
+@contextmanager
+def _remembered(interrupted: threading.Event) -> Iterator[None]:
+    """Set ``interrupted`` at each signal that raises ``KeyboardInterrupt``.
+
+    Python raises it wherever the main thread is, be it in a finalizer or in a caller's ``except``
+    that swallows it.
+    """
+    taken = []
+    if threading.current_thread() is threading.main_thread():
+        taken = [
+            number
+            for number in (signal.SIGINT, signal.SIGTERM)
+            if signal.getsignal(number) is signal.default_int_handler
+        ]
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.default_int_handler(number, frame)
+
+    for number in taken:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _reason(error: BaseException) -> str:

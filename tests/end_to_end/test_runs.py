@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,23 @@ def test_ctrl_c_stops_what_was_started(project: Project) -> None:
     state = run.status()
     assert state.status == "Stopped"
     assert all(s.status in ("Stopped", "Completed", "Failed") for s in state.sites.values())
+
+
+def test_ctrl_c_that_a_callback_swallows_ends_the_run_nevertheless(project: Project) -> None:
+    federation = project.federation()
+    run_id = federation.new_run_id()
+
+    def interrupted(number: int) -> dict[str, Any]:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        federation.train(run=run_id, sites=["north", "west"], config_fn=interrupted)
+    state = federation.attach(run_id).status()
+    assert (state.status, state.reason) == ("Stopped", "interrupted")
+    assert len(state.rounds) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("dataset", ["breast-cancer", "heart-disease"])
