@@ -5,12 +5,17 @@ its `Endpoint`; ``Endpoint.session(account, region)`` is that account's administ
 go over real HTTP: every request's signature is checked, IAM is enforced, and training jobs run
 under SageMaker's contract. moto answers the other APIs.
 
-What is not modelled is refused with an error that says so. Accepted without effect, because
-nothing here corresponds to it: instance type and volume (size and key), the reachability that
-VpcConfig gives, encryption between containers.
+A SageMaker pipeline of one training step runs its step with the rights of the pipeline's own role.
 
-Job records and administrators' keys outlive a restart of the cloud; roles, policies, buckets, log
-streams, experiments and role sessions live in memory and do not.
+What is not modelled is refused with an error that says so. Accepted without effect, because
+nothing here corresponds to it: instance type and size of the volume, the reachability that
+VpcConfig gives and the policies of VPC endpoints, encryption between containers. The rights on
+keys, network interfaces and registries that AWS asks for are asked for here too, though nothing is
+encrypted, attached or pulled.
+
+Records of jobs and pipeline executions and administrators' keys outlive a restart of the cloud;
+roles, policies, keys, buckets, pipelines, log streams, experiments and role sessions live in memory
+and do not.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no local cloud runs for {options.directory}")
         return 1
     print(f"{found.url} pid {found.pid} isolation {found.isolation}: {', '.join(found.accounts)}")
-    print(f"job records and administrators' keys are kept in {found.directory}; {control.NOT_KEPT}")
+    print(f"records of jobs and administrators' keys are kept in {found.directory}")
+    print(control.NOT_KEPT)
     return 0
 
 

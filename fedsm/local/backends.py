@@ -1,6 +1,6 @@
-"""The one place that touches moto: dispatch of a call, and reads of its state.
+"""The door to moto: dispatch of a call, and its identities; ``stores`` reads the rest of its state.
 
-moto answers the many APIs in process; identity, permissions and training jobs are ours. Its state
+moto answers the many APIs in process; permissions, training jobs and pipelines are ours. Its state
 is in memory only and is lost when the cloud ends.
 """
 
@@ -18,7 +18,8 @@ from moto.core.base_backend import BackendDict
 from moto.core.request import Request
 from moto.iam.access_control import PermissionResult
 from moto.iam.models import AccessKey, iam_backends
-from moto.s3.models import FakeBucket, s3_backends
+from moto.kms import responses as kms_responses
+from moto.s3.models import FakeBucket
 from werkzeug.exceptions import HTTPException
 
 from fedsm.local.protocol import Call, Reply, not_modelled, refuse_ambiguity
@@ -37,7 +38,8 @@ _PASSED = re.compile(
 _ANY_ACCOUNT = "123456789012"  # of use for the URLs only
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-# moto judges bucket policies too, but without their conditions; the verdict here is ours.
+# moto judges bucket and key policies too, but without their conditions; the verdict here is ours.
+kms_responses.validate_policy = lambda *_: None  # type: ignore[attr-defined]
 FakeBucket.get_permission = lambda *_: PermissionResult.NEUTRAL  # type: ignore[method-assign]
 
 
@@ -124,6 +126,42 @@ def find_role(arn: str) -> Any | None:
     return next((role for role in roles if role.arn == arn), None)
 
 
+def principal_exists(value: str) -> bool:
+    """Whether a policy may name this as its ``AWS`` principal.
+
+    Roles and users must be there; of accounts that are not this cloud's nothing is known.
+    """
+    found = re.fullmatch(r"arn:aws:iam::(\d{12}):(role|user)/(.+)", value)
+    if not found or "admin" not in iam(found[1]).users:
+        return True
+    held = iam(found[1]).roles if found[2] == "role" else iam(found[1]).users
+    return any(entity.arn == value for entity in list(held.values()))
+
+
+def iam_entity(account: str, kind: str, name: str) -> Any | None:
+    """moto's role, user or group of that name, or policy of that ARN; None when there is none."""
+    backend = iam(account)
+    if kind == "Policy":
+        return backend.managed_policies.get(name)
+    held = {"Role": backend.roles, "User": backend.users, "Group": backend.groups}[kind]
+    return next((found for found in list(held.values()) if found.name == name), None)
+
+
+def iam_tags(account: str, entity: Any) -> dict[str, str]:
+    """Tags of a role, policy, user or group."""
+    tags = getattr(entity, "tags", None)
+    if tags is None:
+        tags = iam(account).tagger.list_tags_for_resource(entity.arn)["Tags"]
+    listed = list(tags.values()) if isinstance(tags, dict) else list(tags)
+    return {tag["Key"]: tag["Value"] for tag in listed}
+
+
+def bounds_a_role(account: str, policy: str) -> bool:
+    """Whether a policy is the permissions boundary of a role."""
+    roles = list(iam(account).roles.values())
+    return any(role.permissions_boundary_arn == policy for role in roles)
+
+
 def role_documents(role: Any) -> Iterator[str]:
     """Inline and attached policy documents of a role."""
     yield from list(role.policies.values())
@@ -176,40 +214,3 @@ def add_administrator(account: str, access_key_id: str, secret_key: str) -> None
     key.access_key_id, key.secret_access_key = access_key_id, secret_key
     backend.users["admin"].access_keys.append(key)
     backend.access_keys[access_key_id] = key
-
-
-# Experiments --------------------------------------------------------------------------------
-
-
-def experiments(account: str, region: str) -> dict[str, dict[str, Any]]:
-    """moto's experiments, trials and trial components of an account, by kind and name."""
-    from moto.sagemaker.models import sagemaker_backends  # large, and not every cloud needs it
-
-    backend: Any = sagemaker_backends[account][region]
-    return {
-        "Experiment": backend.experiments,
-        "Trial": backend.trials,
-        "TrialComponent": backend.trial_components,
-    }
-
-
-# Buckets ------------------------------------------------------------------------------------
-
-
-def bucket_owner(name: str) -> str | None:
-    """Account that owns a bucket, None when there is no such bucket."""
-    found = s3_backends.bucket_accounts.get(name)
-    return None if found is None else found[1]
-
-
-def bucket_policy(name: str) -> str | None:
-    """The bucket policy, None when it has none."""
-    owner = bucket_owner(name)
-    policy = s3_backends[owner]["aws"].buckets[name].policy if owner else None
-    return policy.decode() if isinstance(policy, bytes) else policy
-
-
-def has_object(bucket: str, key: str) -> bool:
-    """Whether a key exists, without the rights of anyone."""
-    owner = bucket_owner(bucket)
-    return owner is not None and key in s3_backends[owner]["aws"].buckets[bucket].keys

@@ -16,6 +16,10 @@ Context = Mapping[str, Sequence[str]]
 """Context key in lower case -> its values; an absent key is not in the mapping."""
 
 
+UNKNOWN: tuple[str, ...] = ("unknown",)
+"""In the place of a key's values: AWS would know them in this request, the cloud does not."""
+
+
 class UnmodelledPolicy(Exception):  # noqa: N818
     """A policy uses an operator, key or element that the evaluator does not model."""
 
@@ -45,13 +49,26 @@ MODELLED_KEYS = frozenset(
         "aws:userid",
         "aws:username",
         "aws:viaawsservice",
+        "ec2:region",
+        "ec2:securitygroupid",
+        "ec2:subnet",
+        "ec2:subnetid",
+        "ec2:vpc",
         "iam:associatedresourcearn",
         "iam:passedtoservice",
+        "iam:permissionsboundary",
+        "iam:policyarn",
+        "kms:calleraccount",
+        "kms:encryptioncontextkeys",
+        "kms:grantisforawsresource",
+        "kms:requestalias",
+        "kms:viaservice",
         "s3:authtype",
         "s3:delimiter",
         "s3:if-match",
         "s3:if-none-match",
         "s3:max-keys",
+        "s3:objectcreationoperation",
         "s3:prefix",
         "s3:resourceaccount",
         "s3:signatureversion",
@@ -62,6 +79,10 @@ MODELLED_KEYS = frozenset(
         "s3:x-amz-server-side-encryption-aws-kms-key-id",
         "s3:x-amz-storage-class",
         "sagemaker:enableremotedebug",
+        "sagemaker:filesystemaccessmode",
+        "sagemaker:filesystemdirectorypath",
+        "sagemaker:filesystemid",
+        "sagemaker:filesystemtype",
         "sagemaker:instancetypes",
         "sagemaker:intercontainertrafficencryption",
         "sagemaker:keepaliveperiod",
@@ -82,6 +103,7 @@ MODELLED_PREFIXES = (
     "aws:principaltag/",
     "aws:requesttag/",
     "aws:resourcetag/",
+    "kms:encryptioncontext:",
     "sagemaker:resourcetag/",
     "iam:resourcetag/",
 )
@@ -121,8 +143,15 @@ def _variable(found: re.Match[str], context: Context) -> str | None:
         return name
     if not modelled(name):
         raise UnmodelledPolicy(f"the policy variable ${{{name}}}")
-    values = context.get(name.lower(), ())
+    values = _values(name, context)
     return values[0] if len(values) == 1 else default
+
+
+def _values(key: str, context: Context) -> Sequence[str]:
+    values = context.get(key.lower(), ())
+    if values is UNKNOWN:
+        raise UnmodelledPolicy(f"the condition key {key} of this request")
+    return values
 
 
 def _wildcards(pattern: str) -> str:
@@ -246,7 +275,7 @@ def holds(operator: str, key: str, wanted: Sequence[str], context: Context) -> b
         raise UnmodelledPolicy(f"the condition operator {operator}")
     if not modelled(key):
         raise UnmodelledPolicy(f"the condition key {key}")
-    have = list(context.get(key.lower(), ()))
+    have = list(_values(key, context))
     if name == "Null":
         return any((value.lower() == "true") == (not have) for value in wanted)
     optional = name.endswith("IfExists")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     import boto3
 
 STATE = "cloud.json"
-NOT_KEPT = "roles, policies, buckets, logs, experiments and sessions end with the cloud's process"
+NOT_KEPT = (
+    "roles, policies, keys, buckets, pipelines, logs, experiments and sessions end with the "
+    "cloud's process"
+)
 LOG = "cloud.log"
 START_TIMEOUT = 30.0
 DOWN_TIMEOUT = 30.0
@@ -77,11 +81,23 @@ class Endpoint:
                 action=f"bring it up with this account; it has {', '.join(self.accounts)}",
             )
         core = botocore.session.Session()
+        core.register_component("data_loader", _loader())
         core.set_credentials(*keys)
         core.set_config_variable("region", region)
         # The session's own variable gives way to botocore's provider of endpoints; the store's not.
         core.get_component("config_store").set_config_variable("endpoint_url", self.url)
-        return boto3.Session(botocore_session=core, region_name=region)
+        session = boto3.Session(botocore_session=core, region_name=region)
+        # Each boto3 session adds its own folder once more.
+        _loader().search_paths[:] = dict.fromkeys(_loader().search_paths)
+        return session
+
+
+@cache
+def _loader() -> Any:
+    """One reader of botocore's service models: to read them again takes longer than most calls."""
+    import botocore.loaders
+
+    return botocore.loaders.create_loader()
 
 
 def state_directory(directory: Path) -> Path:

@@ -22,16 +22,17 @@ from fedsm.local import sandbox, sts, validation
 from fedsm.local.accounts import ensure_keys, write_private
 from fedsm.local.control import STATE, state_directory
 from fedsm.local.jobs import Job, Jobs
+from fedsm.local.pipeline_records import Executions
+from fedsm.local.pipelines_api import PipelinesApi
 from fedsm.local.principals import Directory, Session
 from fedsm.local.protocol import Call
 from fedsm.local.runner import STOP_GRACE, Runner
 from fedsm.local.server import Cloud, CloudServer
+from fedsm.local.step_runner import StepRunner
 from fedsm.local.training_api import TrainingApi, running
 
 DOWN_GRACE = 10.0
 """Seconds that jobs get between SIGTERM and SIGKILL when the cloud ends."""
-
-SERVICE = "sagemaker.amazonaws.com"
 
 
 def serve(
@@ -93,9 +94,14 @@ class Daemon:
             isolation=self.isolation,
             stop_grace=stop_grace,
         )
+        self.executions = Executions(state / "executions")
+        self.executions.restore()
+        training = TrainingApi(self.jobs, self.directory, self.runner.start)
+        steps = StepRunner(self.directory, training)
         self.server.cloud = Cloud(
             self.directory,
-            TrainingApi(self.jobs, self.runner.start),
+            training,
+            PipelinesApi(self.executions, self.directory, steps),
             credentials=self._credentials,
             control=self._control,
             control_token=self.token,
@@ -134,12 +140,14 @@ class Daemon:
         for job in waiting:
             if not job.done.wait(max(0.0, deadline - time.monotonic())):
                 job.fail("InternalServerError: the local cloud was brought down")
+        for execution in self.executions:
+            execution.done.wait(1.0)  # its job has ended, so it is about to
 
     def _open_session(self, job: Job, lifetime: timedelta) -> Session | None:
         call = Call("POST", "/", {}, b"", service="sts", region=job.record.region)
         role = job.record.request["RoleArn"]
         account = job.record.account
-        return sts.service_session(call, self.directory, role, SERVICE, account, lifetime)
+        return sts.service_session(call, self.directory, role, account, lifetime, source=job.arn)
 
     def _credentials(self, job_id: str, token: str) -> dict[str, str] | None:
         job = self.jobs.by_id(job_id)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fedsm.local import backends
+from fedsm.local import backends, stores
 from fedsm.local.protocol import ApiError, Call, Reply, json_reply
 
 _KINDS = {
@@ -40,7 +40,7 @@ def answer(call: Call, account: str) -> Reply:
             reply = _of_experiment(reply, call, account, str(body["ExperimentName"]))
         return reply
     kind = found[2]
-    store = backends.experiments(account, call.region)[kind]
+    store = stores.experiments(account, call.region)[kind]
     name = str(body.get(f"{kind}Name"))
     if found[1] != "Create":
         _require(call, account, kind, body)
@@ -62,7 +62,7 @@ def answer(call: Call, account: str) -> Reply:
 
 def _of_experiment(reply: Reply, call: Call, account: str, experiment: str) -> Reply:
     """Keep the components of one experiment's trials; a page may hold fewer than was asked."""
-    trials = backends.experiments(account, call.region)["Trial"].values()
+    trials = stores.experiments(account, call.region)["Trial"].values()
     names = {
         component
         for trial in list(trials)
@@ -80,7 +80,7 @@ def _of_experiment(reply: Reply, call: Call, account: str, experiment: str) -> R
 
 def _require(call: Call, account: str, kind: str, body: Mapping[str, Any]) -> None:
     name = str(body.get(f"{kind}Name"))
-    if name not in backends.experiments(account, call.region)[kind]:
+    if name not in stores.experiments(account, call.region)[kind]:
         words, resource = _KINDS[kind]
         arn = f"arn:aws:sagemaker:{call.region}:{account}:{resource}/{name}"
         raise ApiError("ResourceNotFound", f"{words} '{arn}' does not exist.")

@@ -7,6 +7,7 @@ One `ApiError` is worded once; `render_error` writes it in the format of the ser
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -134,6 +135,16 @@ class Call:
         if not isinstance(value, dict):
             raise ApiError("SerializationException", "the body is not a JSON object")
         return value
+
+
+def members(form: dict[str, str], name: str) -> list[dict[str, str]]:
+    """The list of structures that the query protocol spells ``Name.member.1.Field``."""
+    found: dict[int, dict[str, str]] = {}
+    for key, value in form.items():
+        match = re.fullmatch(rf"{name}\.member\.(\d+)\.(\w+)", key)
+        if match:
+            found.setdefault(int(match[1]), {})[match[2]] = value
+    return [found[number] for number in sorted(found)]
 
 
 def single_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -73,6 +73,13 @@ _COPY_SOURCE = re.compile(
     r"/?(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>[^?#;]+)(?P<version>\?versionId=[^&#;]+)?"
 )
 """One reading only: no host, no empty bucket; reserved characters of the key are encoded."""
+_BESIDE = {
+    "x-amz-acl": "PutObjectAcl",
+    "x-amz-tagging": "PutObjectTagging",
+    "x-amz-bypass-governance-retention": "BypassGovernanceRetention",
+}
+"""Headers of a write or a deletion that need a further right."""
+
 _CONTEXT_HEADERS = {
     "if-match": "s3:if-match",
     "if-none-match": "s3:if-none-match",
@@ -119,8 +126,10 @@ def s3_actions(call: Call) -> Iterator[Need]:
         return
     arn = f"arn:aws:s3:::{bucket}"
     if call.method == "POST" and subresource == "delete":
-        for name in _deleted_keys(call.body):
-            yield "s3:DeleteObject", f"{arn}/{name}", bucket, context
+        for name, version in _deleted(call.body):
+            action = "s3:DeleteObjectVersion" if version else "s3:DeleteObject"
+            named: dict[str, Sequence[str]] = {"s3:versionid": [version]} if version else {}
+            yield action, f"{arn}/{name}", bucket, {**context, **named}
         return
     yield f"s3:{_bucket_action(call.method, subresource)}", arn, bucket, context
 
@@ -147,17 +156,50 @@ def _object_needs(
     action = _OBJECT.get((call.method, subresource))
     if action is None:
         raise not_modelled(f"S3: {call.method} of an object's {subresource or 'content'}")
-    if "versionId" in call.query and action in ("GetObject", "DeleteObject"):
-        action += "Version"
-    yield f"s3:{action}", f"arn:aws:s3:::{bucket}/{key}", bucket, context
+    if "versionId" in call.query:
+        if action == "PutObject" or subresource == "uploadId":
+            raise ApiError("InvalidArgument", "This operation does not accept a version-id.")
+        action = action.replace("Object", "ObjectVersion", 1)
+    copied = copy_source(call)
+    if action == "PutObject":
+        _check_conditions(call, copied is not None)
+        # A part and the start of an upload take no If-None-Match, and make no object.
+        creates = subresource == "" or (subresource == "uploadId" and call.method == "POST")
+        context["s3:objectcreationoperation"] = ["true" if creates else "false"]
+    arn = f"arn:aws:s3:::{bucket}/{key}"
+    yield f"s3:{action}", arn, bucket, context
+    for header, beside in _BESIDE.items():
+        if header in call.headers and action in ("PutObject", "DeleteObject"):
+            yield f"s3:{beside}", arn, bucket, context
+    if copied:
+        of, source, version = copied
+        read = "s3:GetObjectVersion" if version else "s3:GetObject"
+        yield read, f"arn:aws:s3:::{of}/{source}", of, {}
+
+
+def copy_source(call: Call) -> tuple[str, str, str] | None:
+    """Bucket, key and version of what a request copies; None when it copies nothing."""
     source = call.headers.get("x-amz-copy-source")
-    if source:
-        found = _COPY_SOURCE.fullmatch(source)
-        if found is None:
-            raise ApiError("InvalidArgument", "x-amz-copy-source is not a bucket and a key")
-        action = "s3:GetObjectVersion" if found["version"] else "s3:GetObject"
-        arn = f"arn:aws:s3:::{found['bucket']}/{unquote(found['key'])}"
-        yield action, arn, found["bucket"], {}
+    if not source:
+        return None
+    found = _COPY_SOURCE.fullmatch(source)
+    if found is None:
+        raise ApiError("InvalidArgument", "x-amz-copy-source is not a bucket and a key")
+    version = (found["version"] or "").removeprefix("?versionId=")
+    return found["bucket"], unquote(found["key"]), version
+
+
+def _check_conditions(call: Call, copies: bool) -> None:
+    """Refuse a condition on a write that moto would pass over.
+
+    Source: S3 User Guide, "How to prevent object overwrites with conditional writes".
+    """
+    unknown = call.headers.get("if-none-match", "*") != "*"
+    beyond = copies or "uploadId" in call.query
+    if unknown or (beyond and "if-match" in call.headers):
+        raise not_modelled("S3: this If-Match or If-None-Match of a write")
+    if copies and "if-none-match" in call.headers:
+        raise not_modelled("S3: If-None-Match of a copy")
 
 
 def _context(call: Call, query: dict[str, str]) -> dict[str, Sequence[str]]:
@@ -174,11 +216,21 @@ def _context(call: Call, query: dict[str, str]) -> dict[str, Sequence[str]]:
     return context
 
 
-def _deleted_keys(body: bytes) -> list[str]:
+def _deleted(body: bytes) -> list[tuple[str, str]]:
+    """Key and version (or nothing) of each object that DeleteObjects names."""
+    malformed = ApiError("MalformedXML", "The XML you provided was not well-formed")
     if b"<!" in body[:4096]:
-        raise ApiError("MalformedXML", "The XML you provided was not well-formed")
+        raise malformed
     try:
         root = ElementTree.fromstring(body)  # noqa: S314 - entities are refused above
     except ElementTree.ParseError as error:
-        raise ApiError("MalformedXML", "The XML you provided was not well-formed") from error
-    return [item.text or "" for item in root.iter() if item.tag.rpartition("}")[2] == "Key"]
+        raise malformed from error
+    found = []
+    for item in root:
+        fields = [(field.tag.rpartition("}")[2], field.text or "") for field in item]
+        if item.tag.rpartition("}")[2] == "Object":
+            named = dict(fields)
+            if len(named) < len(fields) or not named.get("Key"):
+                raise malformed
+            found.append((named["Key"], named.get("VersionId", "")))
+    return found

@@ -12,7 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from fedsm.errors import FedsmError
-from fedsm.local import authorise, backends, experiments, signatures, sts
+from fedsm.local import actions, backends, experiments, signatures, stores, sts
+from fedsm.local.authorise import Ask, allow
+from fedsm.local.pipelines_api import PipelinesApi
 from fedsm.local.principals import Directory
 from fedsm.local.protocol import (
     ApiError,
@@ -53,12 +55,13 @@ class Cloud:
         self,
         directory: Directory,
         training: TrainingApi,
+        pipelines: PipelinesApi,
         *,
         credentials: Callable[[str, str], dict[str, str] | None],
         control: Control,
         control_token: str,
     ) -> None:
-        self._directory, self._training = directory, training
+        self._directory, self._sagemaker = directory, (training, pipelines)
         self._credentials, self._control, self._token = credentials, control, control_token
 
     def answer(self, call: Call) -> Reply:
@@ -83,27 +86,30 @@ class Cloud:
         if service == "sagemaker":
             if "x-amz-target" not in call.headers:
                 service = "sagemaker-metrics"
-            elif self._training.owns(call):
-                return self._training.answer(call, caller)
-        account = authorise.authorise(call, caller, service)
+            else:
+                for api in self._sagemaker:
+                    if api.owns(call):
+                        return api.answer(call, caller)
+        account = actions.authorise(call, caller, service)
         if service == "sagemaker":
             return experiments.answer(call, account)
         if service == "s3":
             self._hide_missing_key(call, caller)
+        actions.prepare(call, service, account)
         return backends.dispatch(call, service, account)
 
     def _hide_missing_key(self, call: Call, caller: Any) -> None:
         """Who may not list a bucket is not told that a key is missing."""
         bucket, key = split(call.path)
-        if call.method not in ("GET", "HEAD") or not key or backends.has_object(bucket, key):
+        if call.method not in ("GET", "HEAD") or not key or stores.has_object(bucket, key):
             return
-        owner = backends.bucket_owner(bucket)
+        owner = stores.bucket_owner(bucket)
         if owner is None:
             return
-        policy = backends.bucket_policy(bucket)
+        policy = stores.bucket_policy(bucket)
         arn = f"arn:aws:s3:::{bucket}"
-        ask = authorise.Ask("s3:ListBucket", arn, owner, {"s3:prefix": [key]}, policy)
-        authorise.allow(call, caller, ask)
+        ask = Ask("s3:ListBucket", arn, owner, {"s3:prefix": [key]}, policy)
+        allow(call, caller, ask)
 
     def _internal(self, call: Call) -> Reply:
         given = call.headers.get("authorization", "")

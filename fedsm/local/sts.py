@@ -9,10 +9,10 @@ from datetime import timedelta
 from xml.sax.saxutils import escape
 
 from fedsm.local import backends
-from fedsm.local.authorise import Ask, denied, judge, service_caller, tag_context
+from fedsm.local.authorise import SAGEMAKER, Ask, denied, judge, service_caller, tag_context
 from fedsm.local.iam import Decision, MalformedPolicy, Policy, parse
 from fedsm.local.principals import Caller, Directory, Session
-from fedsm.local.protocol import ApiError, Call, Reply, not_modelled
+from fedsm.local.protocol import ApiError, Call, Reply, members, not_modelled
 
 CHAINED_LIMIT = 3600
 _NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
@@ -47,7 +47,7 @@ def assume_role(call: Call, caller: Caller, directory: Directory) -> Session:
     if "ExternalId" in form:
         _require(_EXTERNAL_ID, form["ExternalId"], "externalId")
     identity = _source_identity(form, caller)
-    tags = _members(form, "Tags")
+    tags = members(form, "Tags")
     keys: dict[str, Sequence[str]] = {"sts:rolesessionname": [name], **tag_context(tags)}
     if "ExternalId" in form:
         keys["sts:externalid"] = [form["ExternalId"]]
@@ -63,8 +63,9 @@ def assume_role(call: Call, caller: Caller, directory: Directory) -> Session:
         context = keys | {
             f"aws:resourcetag/{tag['Key'].lower()}": [tag["Value"]] for tag in role.tags or []
         }
-        ask = Ask(action, arn, role.account_id, context, role.assume_role_policy_document)
-        decision = judge(call, caller, ask, trust=True)
+        trust = role.assume_role_policy_document
+        ask = Ask(action, arn, role.account_id, context, trust, resource_must_allow=True)
+        decision = judge(call, caller, ask)
         if not decision.allowed:
             raise _refused(caller, action, arn)
     return directory.open_session(
@@ -78,16 +79,30 @@ def assume_role(call: Call, caller: Caller, directory: Directory) -> Session:
 
 
 def service_session(
-    call: Call, directory: Directory, role_arn: str, service: str, account: str, lifetime: timedelta
+    call: Call,
+    directory: Directory,
+    role_arn: str,
+    account: str,
+    lifetime: timedelta,
+    *,
+    source: str = "",
+    name: str = "SageMaker",
 ) -> Session | None:
-    """A session of a role for an AWS service, None when the role does not trust the service."""
+    """A session of a role for SageMaker, None when the role does not trust it.
+
+    Parameters
+    ----------
+    account, source : str
+        The account, and the ARN of the resource, for which SageMaker acts.
+    """
     role = backends.find_role(role_arn)
     if role is None or role.account_id != account:
         return None
-    ask = Ask("sts:AssumeRole", role_arn, account, {}, role.assume_role_policy_document)
-    if not judge(call, service_caller(service, account), ask, trust=True).allowed:
+    trust = role.assume_role_policy_document
+    ask = Ask("sts:AssumeRole", role_arn, account, {}, trust, resource_must_allow=True)
+    if not judge(call, service_caller(SAGEMAKER, account, source), ask).allowed:
         return None
-    return directory.open_session(role, "SageMaker", lifetime)
+    return directory.open_session(role, name, lifetime)
 
 
 def _refused(caller: Caller, action: str, arn: str) -> ApiError:
@@ -129,7 +144,7 @@ def _duration(form: dict[str, str], caller: Caller, role: object) -> int:
 
 def _session_policies(form: dict[str, str], caller: Caller) -> list[Policy] | None:
     documents = [form["Policy"]] if "Policy" in form else []
-    for member in _members(form, "PolicyArns"):
+    for member in members(form, "PolicyArns"):
         account = member.get("arn", "").split(":")[4:5]
         document = backends.managed_document(member["arn"], account[0]) if account else None
         if document is None:
@@ -141,16 +156,6 @@ def _session_policies(form: dict[str, str], caller: Caller) -> list[Policy] | No
         return [parse(document) for document in documents] or None
     except MalformedPolicy as error:
         raise ApiError("MalformedPolicyDocument", f"the session policy: {error}") from error
-
-
-def _members(form: dict[str, str], name: str) -> list[dict[str, str]]:
-    """The list of structures that the query protocol spells ``Name.member.1.Field``."""
-    found: dict[int, dict[str, str]] = {}
-    for key, value in form.items():
-        match = re.fullmatch(rf"{name}\.member\.(\d+)\.(\w+)", key)
-        if match:
-            found.setdefault(int(match[1]), {})[match[2]] = value
-    return [found[number] for number in sorted(found)]
 
 
 def _require(pattern: re.Pattern[str], value: str, field: str) -> None:

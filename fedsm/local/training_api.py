@@ -2,69 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fedsm.local import backends, validation
-from fedsm.local.authorise import Ask, allow, judge, service_caller, tag_context
+from fedsm.local import training_request, validation
+from fedsm.local.authorise import SAGEMAKER, Ask, allow, resource_tags, tag_context
+from fedsm.local.execution_role import check as check_role
+from fedsm.local.execution_role import enter
 from fedsm.local.jobs import TERMINAL, Job, Jobs, Record
-from fedsm.local.principals import Caller
-from fedsm.local.protocol import ApiError, Call, Reply, json_reply, not_modelled
-
-IMAGES = re.compile(
-    r"(\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/)?"
-    r"(sagemaker-scikit-learn|fedsm(/[a-z0-9._/-]+)?)([:@][\w.:-]+)?"
-)
-"""Images that stand for the interpreter which runs the cloud."""
-
-_MODELLED: dict[str, Any] = {
-    "TrainingJobName": True,
-    "HyperParameters": True,
-    "AlgorithmSpecification": {
-        "TrainingImage": True,
-        "TrainingInputMode": {"File"},
-        "MetricDefinitions": True,
-        "ContainerEntrypoint": True,
-        "ContainerArguments": True,
-        "EnableSageMakerMetricsTimeSeries": {False},
-    },
-    "RoleArn": True,
-    "InputDataConfig": [
-        {
-            "ChannelName": True,
-            "DataSource": {
-                "S3DataSource": {
-                    "S3DataType": {"S3Prefix"},
-                    "S3Uri": True,
-                    "S3DataDistributionType": {"FullyReplicated"},
-                }
-            },
-            "ContentType": True,
-            "CompressionType": {"None"},
-            "RecordWrapperType": {"None"},
-            "InputMode": {"File"},
-        }
-    ],
-    "OutputDataConfig": {"S3OutputPath": True, "KmsKeyId": True, "CompressionType": {"GZIP"}},
-    "ResourceConfig": {
-        "InstanceType": True,
-        "InstanceCount": {1},
-        "VolumeSizeInGB": True,
-        "VolumeKmsKeyId": True,
-    },
-    "VpcConfig": {"SecurityGroupIds": True, "Subnets": True},
-    "StoppingCondition": {"MaxRuntimeInSeconds": True},
-    "Tags": True,
-    "EnableNetworkIsolation": {False},
-    "EnableInterContainerTrafficEncryption": True,
-    "EnableManagedSpotTraining": {False},
-    "Environment": True,
-    "ProfilerConfig": {"DisableProfiler": {True}},
-    "RemoteDebugConfig": {"EnableRemoteDebug": {False}},
-}
-"""Fields of CreateTrainingJob that are honoured: True for any value, a set for these values."""
+from fedsm.local.listing import ordered, page
+from fedsm.local.principals import Caller, Directory
+from fedsm.local.protocol import ApiError, Call, Reply, json_reply
 
 ACTIONS = frozenset(
     {"CreateTrainingJob", "DescribeTrainingJob", "ListTrainingJobs", "StopTrainingJob"}
@@ -81,8 +30,8 @@ class TrainingApi:
         Starts a registered job; returns at once.
     """
 
-    def __init__(self, jobs: Jobs, start: Callable[[Job], None]) -> None:
-        self._jobs, self._start = jobs, start
+    def __init__(self, jobs: Jobs, directory: Directory, start: Callable[[Job], None]) -> None:
+        self._jobs, self._directory, self._start = jobs, directory, start
 
     def owns(self, call: Call) -> bool:
         """Whether a SageMaker call is about training jobs."""
@@ -101,20 +50,15 @@ class TrainingApi:
         """
         action = call.headers["x-amz-target"].rpartition(".")[2]
         body = call.json()
+        if action == "CreateTrainingJob":
+            return json_reply({"TrainingJobArn": self.create(call, caller, body).arn})
         validation.check(action, body)
         if action in TAG_ACTIONS:
             return json_reply(self._tags(call, caller, action, body))
-        if action == "CreateTrainingJob":
-            return json_reply(self._create(call, caller, body))
         if action == "ListTrainingJobs":
             self._allow(call, caller, action, "*", {})
             return json_reply(self._list(call, caller, body))
-        name = body["TrainingJobName"]
-        job = self._jobs.get(caller.principal.account, call.region, name)
-        resource_tags = {} if job is None else _resource_tags(job)
-        self._allow(call, caller, action, _arn(call, caller, name), resource_tags)
-        if job is None:
-            raise ApiError("ValidationException", "Requested resource not found.")
+        job = self.find(call, caller, action, body["TrainingJobName"])
         if action == "DescribeTrainingJob":
             return json_reply(job.describe())
         if not job.begin_stop():
@@ -124,6 +68,15 @@ class TrainingApi:
                 f"{job.record.status}.",
             )
         return Reply(200, b"", {"Content-Type": "application/x-amz-json-1.1"})
+
+    def find(self, call: Call, caller: Caller, action: str, name: str) -> Job:
+        """The job of that name, on which the caller may take the action."""
+        job = self._jobs.get(caller.principal.account, call.region, name)
+        context = {} if job is None else resource_tags(job.record.tags, "sagemaker")
+        self._allow(call, caller, action, _arn(call, caller, name), context)
+        if job is None:
+            raise ApiError("ValidationException", "Requested resource not found.")
+        return job
 
     def _allow(
         self,
@@ -136,9 +89,17 @@ class TrainingApi:
         ask = Ask(f"sagemaker:{action}", resource, caller.principal.account, context)
         allow(call, caller, ask)
 
-    def _create(self, call: Call, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+    def create(self, call: Call, caller: Caller, body: dict[str, Any]) -> Job:
+        """Check a CreateTrainingJob request with the caller's rights, and start its job.
+
+        Raises
+        ------
+        ApiError
+            In SageMaker's codes and words.
+        """
+        validation.check("CreateTrainingJob", body)
         account, name, role = caller.principal.account, body["TrainingJobName"], body["RoleArn"]
-        arn, context = _arn(call, caller, name), creation_context(body)
+        arn, context = _arn(call, caller, name), training_request.creation_context(body)
         self._allow(call, caller, "CreateTrainingJob", arn, context)
         if body.get("Tags"):
             tagging = {"sagemaker:taggingaction": ["CreateTrainingJob"]}
@@ -147,21 +108,11 @@ class TrainingApi:
             raise ApiError(
                 "ValidationException", "RoleArn: Cross-account pass role is not allowed."
             )
-        passed = {
-            "iam:passedtoservice": ["sagemaker.amazonaws.com"],
-            "iam:associatedresourcearn": [arn],
-        }
+        passed = {"iam:passedtoservice": [SAGEMAKER], "iam:associatedresourcearn": [arn]}
         allow(call, caller, Ask("iam:PassRole", role, account, passed))
-        refuse_unmodelled(body, _MODELLED, "")
-        self._check_role(call, role, account)
-        image = body["AlgorithmSpecification"].get("TrainingImage", "")
-        if not IMAGES.fullmatch(image):
-            raise ApiError(
-                "ValidationException",
-                f"Cannot pull image {image!r}: the local cloud has no registry; it runs "
-                "sagemaker-scikit-learn and fedsm images, in its own interpreter",
-            )
-        _check_metrics(body["AlgorithmSpecification"].get("MetricDefinitions", []))
+        training_request.check(body)
+        entered = enter(call, self._directory, role, account, source=arn)
+        check_role(call, caller, entered, body)
         tags = {tag["Key"]: tag["Value"] for tag in body.get("Tags", [])}
         request = {k: v for k, v in body.items() if k != "Tags"}
         record = Record(account, call.region, request, time.time(), tags=tags)
@@ -174,20 +125,7 @@ class TrainingApi:
             )
         job.move("Starting", "Launching requested ML instances")
         self._start(job)
-        return {"TrainingJobArn": job.arn}
-
-    def _check_role(self, call: Call, arn: str, account: str) -> None:
-        role = backends.find_role(arn)
-        if role is not None:
-            trust = Ask("sts:AssumeRole", arn, account, {}, role.assume_role_policy_document)
-            service = service_caller("sagemaker.amazonaws.com", account)
-            if judge(call, service, trust, trust=True).allowed:
-                return
-        raise ApiError(
-            "ValidationException",
-            f"Could not assume role {arn}. Please ensure that the role exists and allows "
-            "principal 'sagemaker.amazonaws.com' to assume the role.",
-        )
+        return job
 
     def _list(self, call: Call, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
         account = caller.principal.account
@@ -195,17 +133,12 @@ class TrainingApi:
             job for job in self._jobs if job.key[:2] == (account, call.region) and _fits(job, body)
         ]
         keys: dict[str, Callable[[Job], Any]] = {
+            "CreationTime": lambda job: job.record.created,
             "Name": lambda job: job.name,
             "Status": lambda job: job.record.status,
         }
-        key = keys.get(body.get("SortBy", "CreationTime"), lambda job: job.record.created)
-        found.sort(key=key, reverse=body.get("SortOrder", "Descending") == "Descending")
-        start = int(body["NextToken"]) if body.get("NextToken", "").isdigit() else 0
-        end = start + body.get("MaxResults", 10)
-        answer: dict[str, Any] = {
-            "TrainingJobSummaries": [job.summary() for job in found[start:end]]
-        }
-        return answer if end >= len(found) else answer | {"NextToken": str(end)}
+        jobs, more = page(ordered(found, body, keys), body)
+        return {"TrainingJobSummaries": [job.summary() for job in jobs], **more}
 
     def _tags(
         self, call: Call, caller: Caller, action: str, body: dict[str, Any]
@@ -213,7 +146,9 @@ class TrainingApi:
         arn = body["ResourceArn"]
         parts = arn.split(":")
         job = self._jobs.get(parts[4], parts[3], arn.rpartition("/")[2])
-        context = tag_context(body.get("Tags", [])) | ({} if job is None else _resource_tags(job))
+        context = tag_context(body.get("Tags", [])) | (
+            {} if job is None else resource_tags(job.record.tags, "sagemaker")
+        )
         if "TagKeys" in body:
             context["aws:tagkeys"] = body["TagKeys"]
         self._allow(call, caller, action, arn, context)
@@ -229,83 +164,9 @@ class TrainingApi:
         return {} if action == "DeleteTags" else {"Tags": listed}
 
 
-def refuse_unmodelled(value: Any, known: Any, where: str) -> None:
-    """Refuse fields and values of a request that the cloud would not honour.
-
-    Raises
-    ------
-    ApiError
-        Names the first such field.
-    """
-    if known is True:
-        return
-    if isinstance(known, set):
-        if value not in known:
-            raise not_modelled(f"{where}={value}")
-        return
-    if isinstance(known, list):
-        for item in value:
-            refuse_unmodelled(item, known[0], where)
-        return
-    for name, member in value.items():
-        path = f"{where}.{name}" if where else name
-        if name not in known:
-            raise not_modelled(f"{path} of CreateTrainingJob")
-        refuse_unmodelled(member, known[name], path)
-
-
-def creation_context(body: Mapping[str, Any]) -> dict[str, Sequence[str]]:
-    """SageMaker's condition keys of CreateTrainingJob; a field that is not set gives no key.
-
-    Source: Service Authorization Reference, "Condition keys for Amazon SageMaker".
-    """
-    resources, vpc = body["ResourceConfig"], body.get("VpcConfig", {})
-    types = [resources["InstanceType"]] if "InstanceType" in resources else []
-    types += [group["InstanceType"] for group in resources.get("InstanceGroups", [])]
-    single = {
-        "MaxRuntimeInSeconds": body.get("StoppingCondition", {}).get("MaxRuntimeInSeconds"),
-        "VolumeKmsKey": resources.get("VolumeKmsKeyId"),
-        "KeepAlivePeriod": resources.get("KeepAlivePeriodInSeconds"),
-        "OutputKmsKey": body["OutputDataConfig"].get("KmsKeyId") or None,
-        "InterContainerTrafficEncryption": body.get("EnableInterContainerTrafficEncryption"),
-        "NetworkIsolation": body.get("EnableNetworkIsolation"),
-        "EnableRemoteDebug": body.get("RemoteDebugConfig", {}).get("EnableRemoteDebug"),
-    }
-    lists = {
-        "InstanceTypes": types,
-        "VpcSubnets": vpc.get("Subnets", []),
-        "VpcSecurityGroupIds": vpc.get("SecurityGroupIds", []),
-    }
-    context = {f"sagemaker:{name.lower()}": values for name, values in lists.items() if values}
-    for name, value in single.items():
-        if value is not None:
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            context[f"sagemaker:{name.lower()}"] = [text]
-    return context | tag_context(body.get("Tags", []))
-
-
-def _check_metrics(definitions: Sequence[Mapping[str, str]]) -> None:
-    for definition in definitions:
-        try:
-            re.compile(definition["Regex"])
-        except re.error as error:
-            raise ApiError(
-                "ValidationException",
-                f"the regular expression of the metric {definition['Name']} is invalid: {error}",
-            ) from error
-
-
 def _arn(call: Call, caller: Caller, name: str) -> str:
     account = caller.principal.account
     return f"arn:aws:sagemaker:{call.region}:{account}:training-job/{name.lower()}"
-
-
-def _resource_tags(job: Job) -> dict[str, Sequence[str]]:
-    context: dict[str, Sequence[str]] = {}
-    for key, value in job.record.tags.items():
-        context[f"aws:resourcetag/{key.lower()}"] = [value]
-        context[f"sagemaker:resourcetag/{key.lower()}"] = [value]
-    return context
 
 
 def _fits(job: Job, body: Mapping[str, Any]) -> bool:

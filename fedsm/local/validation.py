@@ -14,13 +14,23 @@ from fedsm.local.protocol import ApiError
 
 
 @cache
-def _model() -> Any:
-    return botocore.session.Session().get_service_model("sagemaker")
+def _model(service: str) -> Any:
+    return botocore.session.Session().get_service_model(service)
 
 
 def load() -> None:
-    """Read the service model ahead of the first request."""
-    _model().operation_model("CreateTrainingJob").input_shape  # noqa: B018
+    """Read the largest service model ahead of the first request."""
+    _model("sagemaker").operation_model("CreateTrainingJob").input_shape  # noqa: B018
+
+
+@cache
+def fields(service: str, operation: str) -> tuple[str, ...] | None:
+    """Names of an operation's parameters; None for no operation of the service."""
+    model = _model(service)
+    if operation not in model.operation_names:
+        return None
+    shape = model.operation_model(operation).input_shape
+    return () if shape is None else tuple(shape.members)
 
 
 def check(operation: str, body: dict[str, Any]) -> None:
@@ -31,7 +41,7 @@ def check(operation: str, body: dict[str, Any]) -> None:
     ApiError
         ValidationException that lists every fault.
     """
-    shape = _model().operation_model(operation).input_shape
+    shape = _model("sagemaker").operation_model(operation).input_shape
     report = ParamValidator().validate(body, shape)
     faults = [report.generate_report()] if report.has_errors() else list(_faults(shape, body, ""))
     if faults:

@@ -11,7 +11,9 @@ import time
 import uuid
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,19 @@ REGION = "eu-west-1"
 EXECUTION = f"arn:aws:iam::{SITE}:role/fedsm/execution"
 KICKOFF = f"arn:aws:iam::{SITE}:role/kickoff"
 COORDINATOR = f"arn:aws:iam::{SERVER}:role/coordinator"
+LOOK = ["NetworkInterfaces", "Vpcs", "DhcpOptions", "Subnets", "SecurityGroups"]
+MAKE = [
+    f"ec2:{verb}NetworkInterface{what}"
+    for verb in ("Create", "Delete")
+    for what in ("", "Permission")
+]
+NETWORK = [*MAKE, *(f"ec2:Describe{what}" for what in LOOK)]
+PULL = [
+    "ecr:GetAuthorizationToken",
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:GetDownloadUrlForLayer",
+]
 LOADER = (
     "import base64,sys,zlib;"
     "exec(zlib.decompress(base64.b64decode(''.join(sys.argv[1:]))), {'__name__': '__main__'})"
@@ -56,11 +71,16 @@ def code_of(error: pytest.ExceptionInfo[ClientError]) -> str:
     return str(error.value.response["Error"]["Code"])
 
 
+@lru_cache(maxsize=256)
+def client_of(session: boto3.Session, service: str) -> Any:
+    """A session's client; to make one takes longer than most calls."""
+    return session.client(service, region_name=REGION)  # type: ignore[call-overload]
+
+
 def refused(session: boto3.Session, service: str, operation: str, **arguments: Any) -> str:
     """The error code and message of a call that must fail."""
-    client = session.client(service, region_name=REGION)
     with pytest.raises(ClientError) as caught:
-        getattr(client, operation)(**arguments)
+        getattr(client_of(session, service), operation)(**arguments)
     return f"{code_of(caught)}: {caught.value.response['Error'].get('Message', '')}"
 
 
@@ -72,13 +92,17 @@ class World:
     project: Path
     bucket: str = "site-data"
 
+    admins: dict[str, boto3.Session] = field(default_factory=dict)
+
     def admin(self, account: str = SITE) -> boto3.Session:
-        return self.endpoint.session(account, REGION)
+        if account not in self.admins:
+            self.admins[account] = self.endpoint.session(account, REGION)
+        return self.admins[account]
 
     def role(self, account: str, name: str, trusted: str, *statements: dict[str, Any]) -> str:
         """Make a role of a fresh name; returns its ARN."""
         name = f"{name}-{uuid.uuid4().hex[:8]}"
-        iam = self.admin(account).client("iam")
+        iam = client_of(self.admin(account), "iam")
         iam.create_role(RoleName=name, AssumeRolePolicyDocument=trusted)
         if statements:
             iam.put_role_policy(
@@ -88,7 +112,7 @@ class World:
 
     def assume(self, base: boto3.Session, arn: str, **more: Any) -> boto3.Session:
         name = more.pop("RoleSessionName", "test")
-        answer = base.client("sts").assume_role(RoleArn=arn, RoleSessionName=name, **more)
+        answer = client_of(base, "sts").assume_role(RoleArn=arn, RoleSessionName=name, **more)
         return self.session(answer["Credentials"])
 
     def session(self, credentials: dict[str, Any]) -> boto3.Session:
@@ -109,7 +133,7 @@ class World:
 
     def put(self, key: str, content: bytes | str) -> None:
         data = content.encode() if isinstance(content, str) else content
-        self.admin().client("s3").put_object(Bucket=self.bucket, Key=key, Body=data)
+        client_of(self.admin(), "s3").put_object(Bucket=self.bucket, Key=key, Body=data)
 
     def request(self, program: str = "pass", **more: Any) -> dict[str, Any]:
         """A CreateTrainingJob request whose job runs a Python program."""
@@ -143,12 +167,12 @@ class World:
         return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
     def describe(self, name: str) -> dict[str, Any]:
-        client = self.admin().client("sagemaker")
+        client = client_of(self.admin(), "sagemaker")
         return dict(client.describe_training_job(TrainingJobName=name))
 
     def wait(self, name: str, *statuses: str, timeout: float = 60) -> dict[str, Any]:
         """Poll until the job's status or secondary status is one of these, or terminal."""
-        client = self.admin().client("sagemaker")
+        client = client_of(self.admin(), "sagemaker")
         deadline = time.monotonic() + timeout
         wanted = {"Completed", "Failed", "Stopped", *statuses}
         while True:
@@ -158,13 +182,24 @@ class World:
             assert time.monotonic() < deadline, found
             time.sleep(0.05)
 
+    def ready(self, name: str) -> None:
+        """Poll until the job's program has said ``ready``: before, it would not hear SIGTERM."""
+        self.wait(name, "Training")
+        deadline = time.monotonic() + 20
+        while True:
+            with suppress(ClientError):  # its log is not there yet
+                if "ready" in self.logs(name):
+                    return
+            assert time.monotonic() < deadline, name
+            time.sleep(0.05)
+
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
         """Create a job as the site's administrator and wait for its end."""
-        self.admin().client("sagemaker").create_training_job(**request)
+        client_of(self.admin(), "sagemaker").create_training_job(**request)
         return self.wait(request["TrainingJobName"])
 
     def logs(self, name: str) -> list[str]:
-        client = self.admin().client("logs")
+        client = client_of(self.admin(), "logs")
         group = "/aws/sagemaker/TrainingJobs"
         streams = client.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")
         return [
@@ -197,6 +232,7 @@ def prepare(world: World) -> None:
             statement("Allow", "s3:GetObject", f"arn:aws:s3:::{world.bucket}/data/*"),
             statement("Allow", "s3:PutObject", f"arn:aws:s3:::{world.bucket}/output/*"),
             statement("Allow", ["logs:CreateLog*", "logs:PutLogEvents"], logs),
+            statement("Allow", [*NETWORK, *PULL]),
         ),
     )
     server.client("iam").create_role(

@@ -19,7 +19,7 @@ import pytest
 from fedsm.errors import LocalCloudError
 from fedsm.local import Endpoint, down, status, up
 from fedsm.local.sandbox import PROCESS, probe, start
-from tests.local.conftest import REGION, SERVER, SITE, World, prepare
+from tests.local.conftest import REGION, SERVER, SITE, World, prepare, statement, trust
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_down_stops_jobs_and_their_records_remain(project: Path) -> None:
     done, running = world.request(), world.request(LONG)
     world.run(done)
     world.admin().client("sagemaker").create_training_job(**running)
-    world.wait(running["TrainingJobName"], "Training")
+    world.ready(running["TrainingJobName"])
     jobs = children(world.endpoint.pid)
     assert jobs
     down(project)
@@ -120,11 +120,28 @@ def test_down_stops_jobs_and_their_records_remain(project: Path) -> None:
     assert again.describe(running["TrainingJobName"])["TrainingJobStatus"] == "Stopped"
 
 
+def start_pipeline(world: World) -> str:
+    """Start a pipeline whose job runs long; returns the execution's ARN."""
+    arguments = world.request(LONG)
+    del arguments["TrainingJobName"]
+    steps = [{"Name": "only", "Type": "Training", "Arguments": arguments}]
+    client = world.admin().client("sagemaker")
+    client.create_pipeline(
+        PipelineName="long",
+        PipelineDefinition=json.dumps({"Steps": steps}),
+        RoleArn=world.role(
+            SITE, "pipeline", trust({"Service": "sagemaker.amazonaws.com"}), statement("Allow", "*")
+        ),
+    )
+    return str(client.start_pipeline_execution(PipelineName="long")["PipelineExecutionArn"])
+
+
 def test_a_cloud_that_is_killed_takes_its_jobs_along_and_says_so(project: Path) -> None:
     world = World(up(project, accounts=[SERVER, SITE]), project)
     prepare(world)
     running = world.request(LONG)
     world.admin().client("sagemaker").create_training_job(**running)
+    execution = start_pipeline(world)
     world.wait(running["TrainingJobName"], "Training")
     jobs = children(world.endpoint.pid) if world.endpoint.isolation == "bubblewrap" else []
     os.kill(world.endpoint.pid, signal.SIGKILL)
@@ -138,6 +155,13 @@ def test_a_cloud_that_is_killed_takes_its_jobs_along_and_says_so(project: Path) 
     found = again.describe(running["TrainingJobName"])
     assert found["TrainingJobStatus"] == "Failed"
     assert "restarted" in found["FailureReason"]
+    client = again.admin().client("sagemaker")
+    kept = client.describe_pipeline_execution(PipelineExecutionArn=execution)
+    assert kept["PipelineExecutionStatus"] == "Failed"
+    (step,) = client.list_pipeline_execution_steps(PipelineExecutionArn=execution)[
+        "PipelineExecutionSteps"
+    ]
+    assert "restarted" in step["FailureReason"]
 
 
 def test_keys_outlive_the_cloud(project: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsm.local.conditions import arn_matches, holds, matches, modelled
+from fedsm.local.conditions import UNKNOWN, arn_matches, holds, matches, modelled
 from fedsm.local.iam import (
     MalformedPolicy,
     Policies,
@@ -353,3 +353,12 @@ def test_an_independent_evaluator_agrees(monkeypatch: pytest.MonkeyPatch) -> Non
                 assert ours.allowed == (theirs.decision == "Allow"), (document, keys, name)
                 compared += 1
     assert compared == len(documents) * len(requests) * 2
+
+
+def test_a_key_that_the_cloud_cannot_know_is_named() -> None:
+    context = {"ec2:vpc": UNKNOWN}
+    for operator in ("StringEquals", "Null", "ForAnyValue:StringNotEquals"):
+        with pytest.raises(UnmodelledPolicy, match="condition key ec2:Vpc of this request"):
+            holds(operator, "ec2:Vpc", ["x"], context)
+    with pytest.raises(UnmodelledPolicy, match=r"ec2:Vpc of this request"):
+        matches("${ec2:Vpc}", "x", context)

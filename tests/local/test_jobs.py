@@ -118,25 +118,12 @@ DEAF = """
 """
 
 
-def ready(world: World, name: str) -> None:
-    world.wait(name, "Training")
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            if "ready" in world.logs(name):
-                return
-        except ClientError:
-            pass
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_stop_sends_sigterm_and_keeps_the_model(world: World) -> None:
     request = world.request(WAITS)
     name = request["TrainingJobName"]
     client = world.admin().client("sagemaker")
     client.create_training_job(**request)
-    ready(world, name)
+    world.ready(name)
     client.stop_training_job(TrainingJobName=name)
     assert world.describe(name)["TrainingJobStatus"] in ("Stopping", "Stopped")
     found = world.wait(name)
@@ -152,7 +139,7 @@ def test_a_program_that_ignores_sigterm_is_killed_after_the_grace(world: World) 
     name = request["TrainingJobName"]
     client = world.admin().client("sagemaker")
     client.create_training_job(**request)
-    ready(world, name)
+    world.ready(name)
     begin = time.monotonic()
     client.stop_training_job(TrainingJobName=name)
     assert world.wait(name)["TrainingJobStatus"] == "Stopped"

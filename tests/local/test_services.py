@@ -166,7 +166,7 @@ def test_identity_resources_have_arns(world: World) -> None:
 @pytest.mark.parametrize(
     ("service", "call"),
     [
-        ("sagemaker", lambda c: c.list_pipelines()),
+        ("sagemaker", lambda c: c.list_endpoints()),
         ("sagemaker", lambda c: c.list_models()),
         ("sts", lambda c: c.get_session_token()),
         ("dynamodb", lambda c: c.list_tables()),
