@@ -10,7 +10,7 @@ export FEDSM_TOOLKIT_PYTHON := $(abspath $(wildcard $(REFERENCES)/toolkit/bin/py
 export FEDSM_SAGEMAKER_PYTHON := $(abspath $(wildcard $(REFERENCES)/sdk/bin/python))
 export FEDSM_MINISTACK := $(abspath $(wildcard $(REFERENCES)/ministack))
 
-.PHONY: demo test check bench install references clean
+.PHONY: demo test check bench iam install references clean
 
 install: $(STAMP)
 
@@ -31,6 +31,10 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The reviewable policies of iam/, from its example.
+iam: $(STAMP)
+	$(BIN)/python -m fedsm.onboarding iam
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.rounds --sites 2 8 32

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fedsm.aws.images import image_uri
 from fedsm.config import Site
 from fedsm.errors import ConfigError
+from fedsm.images import image_uri
 from tests.support import site
 
 
