@@ -189,13 +189,15 @@ class FederationConfig(Model):
         ``pipeline``: the server starts a pipeline that the site's owner made for one approved
         bundle, the default on AWS. ``direct``: the server creates the job and chooses all of it,
         the default on the local cloud.
+    sites
+        None before the first owner has accepted; a run needs one.
     """
 
     cloud: Literal["aws", "local"]
     name: Name
     launch: Literal["pipeline", "direct"] | None = None
     coordinator: Coordinator
-    sites: Annotated[tuple[Site, ...], Field(min_length=1)]
+    sites: tuple[Site, ...] = ()
     training: Training = Training()
     tracking: Tracking = Tracking()
 

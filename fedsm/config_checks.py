@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedsm.contract import CODE_CHANNEL
+from fedsm.fields import Limit
 
 Fault = tuple[tuple[int | str, ...], str]
 """Path of a field, and what is wrong with it."""
@@ -39,10 +40,12 @@ def cross_faults(raw: Mapping[str, Any]) -> list[Fault]:
                 first[value] = value
     training, coordinator = raw.get("training"), raw.get("coordinator")
     if isinstance(training, Mapping):
-        found = _training_faults(training, len(sites))
+        found = _training_faults(training)
         faults += [(("training", field), text) for field, text in found]
     if raw.get("cloud") == "aws" and isinstance(coordinator, Mapping):
         faults += [(("coordinator", field), text) for field, text in _aws_faults(coordinator)]
+        if raw.get("launch") != "direct":
+            faults += [(("coordinator", "address"), text) for text in _unallowed(coordinator)]
     return faults
 
 
@@ -65,11 +68,9 @@ def _site_faults(site: Mapping[str, Any]) -> list[tuple[str, str]]:
     return faults
 
 
-def _training_faults(training: Mapping[str, Any], sites: int) -> list[tuple[str, str]]:
+def _training_faults(training: Mapping[str, Any]) -> list[tuple[str, str]]:
     faults = []
-    least, model = training.get("min_sites"), training.get("model")
-    if isinstance(least, int) and least > sites:
-        faults.append(("min_sites", f"{least} is more than the {sites} sites"))
+    model = training.get("model")
     if isinstance(model, str) and training.get("prepare") is None:
         faults.append(("prepare", f"model: {model} needs prepare: standardize"))
     if training.get("test") is not None and model is None:
@@ -80,6 +81,27 @@ def _training_faults(training: Mapping[str, Any], sites: int) -> list[tuple[str,
                 "test out and pass evaluate_fn from Python",
             )
         )
+    return faults + _limit_faults(training)
+
+
+def _limit_faults(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Values outside what the owners are asked to allow: their pipelines or jobs refuse them."""
+    values, limits = training.get("hyperparameters") or {}, training.get("limits") or {}
+    if not isinstance(values, Mapping) or not isinstance(limits, Mapping):
+        return []
+    faults = []
+    for name, raw in limits.items():
+        if name not in values:
+            faults.append((f"limits.{name}", "there is no hyperparameter of that name"))
+            continue
+        try:
+            allowed = Limit.model_validate(raw).allows(values[name])
+        except (ValueError, TypeError):  # reported where the fields are checked
+            continue
+        if not allowed:
+            faults.append(
+                (f"hyperparameters.{name}", f"{values[name]!r} is outside training.limits.{name}")
+            )
     return faults
 
 
@@ -99,6 +121,21 @@ def _aws_faults(coordinator: Mapping[str, Any]) -> list[tuple[str, str]]:
     if address == "auto" and not coordinator.get("vpc_cidrs"):
         faults.append(("vpc_cidrs", "needed by address: auto"))
     return faults
+
+
+def _unallowed(coordinator: Mapping[str, Any]) -> list[str]:
+    """Why the jobs of the owners' pipelines would not dial the coordinator."""
+    address, cidrs = coordinator.get("address", "auto"), coordinator.get("vpc_cidrs")
+    if address == "auto" or not isinstance(address, str) or not isinstance(cidrs, list | tuple):
+        return []
+    try:
+        networks = [ipaddress.ip_network(cidr) for cidr in cidrs]
+        inside = any(ipaddress.ip_address(address) in network for network in networks)
+    except ValueError:  # a name, or a range that is reported where the fields are checked
+        inside = False
+    if inside or not cidrs:
+        return []
+    return [f"jobs dial only into vpc_cidrs, where {address} is not; give an address in there"]
 
 
 def _is_unreachable(host: str) -> bool:

@@ -1,13 +1,15 @@
 """What a launch hands to a job, named once for both sides.
 
-The coordinator writes these values into ``CreateTrainingJob.Environment``; the job reads them back.
-None of them is a secret: the join id admits nobody without the identity proof.
+They travel in ``CreateTrainingJob.Environment``, written by the coordinator or by the pipeline that
+the site's owner made; the job reads them back. None of them is a secret: the join id admits nobody
+without the identity proof.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from fedsm.errors import ConfigError
 
@@ -15,6 +17,17 @@ CODE_CHANNEL = "fedsm-code"
 """Input channel that holds the bundle; the bootstrap checks it before anything of it runs."""
 
 PREFIX = "FEDSM_"
+
+LIMIT = f"{PREFIX}LIMIT_"
+"""What the owner fixed when he approved the bundle; the job checks its settings against it."""
+
+LIMIT_ADDRESS = f"{LIMIT}ADDRESS"
+LIMIT_ROUNDS = f"{LIMIT}ROUNDS"
+LIMIT_METRICS = f"{LIMIT}METRICS"
+LIMIT_COUNT = f"{LIMIT}COUNT"
+
+MAX_SITES = 1000
+"""Sites of a run, as far as a job believes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,8 @@ class JobSettings:
         Seconds the job stays without a coordinator before it leaves.
     bundle_sha256 : str
         Hex digest of the bundle that the bootstrap accepts.
+    rounds : int
+        Rounds of the run.
     model : str
         Name of the model adapter that writes ``model.joblib``; empty for ``model.npz``.
     """
@@ -55,6 +70,7 @@ class JobSettings:
     sts_region: str
     max_wait: float
     bundle_sha256: str
+    rounds: int
     model: str = ""
 
     def to_environment(self) -> dict[str, str]:
@@ -68,11 +84,12 @@ class JobSettings:
         Raises
         ------
         ConfigError
-            A variable is missing or not of its type; all faults are listed.
+            A variable is missing, not of its type, or no place among the sites; all faults are
+            listed.
         """
-        values: dict[str, object] = {}
+        values: dict[str, Any] = {}
         faults: list[tuple[str, str]] = []
-        convert = {"partition": int, "partitions": int, "max_wait": float}
+        convert = {"partition": int, "partitions": int, "max_wait": float, "rounds": int}
         for f in fields(cls):
             name = PREFIX + f.name.upper()
             raw = environ.get(name)
@@ -84,10 +101,17 @@ class JobSettings:
                 values[f.name] = convert.get(f.name, str)(raw)
             except ValueError:
                 faults.append((name, f"is not a valid {convert[f.name].__name__}"))
+        if not faults and not 0 <= values["partition"] < values["partitions"] <= MAX_SITES:
+            faults.append((f"{PREFIX}PARTITION", f"is no place among at most {MAX_SITES} sites"))
         if faults:
             raise ConfigError(
                 "the job's environment does not describe a fedsm launch",
                 action="start the job through fedsm",
                 faults=tuple(faults),
             )
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**values)
+
+
+def limit_name(hyperparameter: str) -> str:
+    """Environment variable with the range of a hyperparameter."""
+    return f"{LIMIT}HP_{hyperparameter.upper().replace('-', '_')}"

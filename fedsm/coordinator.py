@@ -6,44 +6,37 @@ import hashlib
 import json
 import logging
 import os
-import secrets
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
-from flwr.serverapp.strategy import Strategy
+from flwr.app import ConfigRecord, RecordDict
 
 from fedsm.address import listen_host, resolve
-from fedsm.assets import asset
+from fedsm.aws.handles import Job
 from fedsm.aws.identity import ProofChecker
-from fedsm.aws.images import image_uri
 from fedsm.aws.jobs import JobState
 from fedsm.aws.sessions import Sessions
 from fedsm.bundle import object_key
 from fedsm.clouds import Cloud
-from fedsm.config import FederationConfig, Training
+from fedsm.config import FederationConfig
 from fedsm.errors import ConfigError, FedsmError, StoppedEarly
 from fedsm.events import Journal
-from fedsm.execute import Launcher, RunningJob, Watcher
-from fedsm.learning.arrays import arrays_from_npz, save_npz
+from fedsm.execute import Launcher, Watcher
+from fedsm.hooks import Hooks, first_arrays, strategy_of
+from fedsm.interrupts import remembered
+from fedsm.launch import check_approvals, make_join_ids, make_plan, run_started, unread_bundle
+from fedsm.learning.arrays import save_npz
 from fedsm.learning.models import adapter
-from fedsm.learning.preparation import Summary
-from fedsm.learning.strategies import make_strategy
-from fedsm.names import job_name, session_name
-from fedsm.plan import DIRECT_MODE, Facts, LaunchPlan, launch_plan
+from fedsm.names import session_name
 from fedsm.tracking.base import Tracker
-from fedsm.tracking.names import experiment_name
 from fedsm.tracking.pump import Pump
-from fedsm.training import ConfigFn, EvaluateFn, Loop, Outcome, Rounds
+from fedsm.training import Loop, Outcome, Rounds
 from fedsm.transport.flower import COORDINATOR_NODE
 from fedsm.transport.grid import StreamGrid
 from fedsm.transport.identity import Expected, make_certificate
+from fedsm.transport.notes import JOURNAL, Head
 
 STOP_FILE, PID_FILE = "stop", "coordinator.pid"
 
@@ -52,102 +45,6 @@ CLOSING_SECONDS = 60.0
 
 ENDING_SECONDS = 600.0
 """How long their jobs have to upload it and to end; SageMaker takes minutes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """What a caller may add to a run from Python.
-
-    Attributes
-    ----------
-    initial : ArrayRecord, optional
-        First global arrays.
-    evaluate_fn : callable, optional
-        ``(round, arrays, summary) -> metrics`` on the coordinator's own rows.
-    config_fn : callable, optional
-        ``round -> mapping`` sent to the sites with each message.
-    """
-
-    initial: ArrayRecord | None = None
-    evaluate_fn: EvaluateFn | None = None
-    config_fn: ConfigFn | None = None
-
-
-def make_plan(
-    config: FederationConfig,
-    run: str,
-    bundle_sha256: str,
-    certificate: str,
-    join_ids: Mapping[str, str],
-    port: int,
-) -> LaunchPlan:
-    """The launch of ``run``; makes no call."""
-    return launch_plan(
-        config,
-        Facts(
-            run=run,
-            address=f"{resolve(config.coordinator, config.cloud)}:{port}",
-            certificate=certificate,
-            join_ids=join_ids,
-            bundle_sha256=bundle_sha256,
-            images={site.name: image_uri(site) for site in config.sites},
-            bootstrap=asset("iam/bootstrap.py").read_text(encoding="utf-8"),
-        ),
-    )
-
-
-def make_join_ids(config: FederationConfig) -> dict[str, str]:
-    """An unguessable name for each site's launch."""
-    return {site.name: secrets.token_urlsafe(24) for site in config.sites}
-
-
-def strategy_of(config: FederationConfig) -> Strategy:
-    """The strategy that the configuration names.
-
-    Raises
-    ------
-    ConfigError
-        Its name or an option is wrong.
-    """
-    training = config.training
-    return make_strategy(
-        training.strategy,
-        dict(training.options),
-        min_sites=config.min_sites,
-        sites=len(config.sites),
-    )
-
-
-def first_arrays(
-    training: Training, hooks: Hooks, project: Path
-) -> Callable[[Summary | None], ArrayRecord] | None:
-    """Where the first arrays come from; ``None`` for a site.
-
-    Raises
-    ------
-    TrainingError
-        The ``.npz`` file that ``training.initial`` names cannot be read.
-    """
-    if hooks.initial is not None:
-        given = hooks.initial
-        return lambda summary: given
-    if training.initial.endswith(".npz"):
-        arrays = arrays_from_npz(project / training.initial)
-        return lambda summary: arrays
-    if training.initial == "server" and training.model is not None:
-        made = adapter(training.model)
-        return lambda summary: made.initial(_known(summary), training.hyperparameters)
-    return None
-
-
-def _known(summary: Summary | None) -> Summary:
-    if summary is None:
-        raise ConfigError(
-            "a model adapter needs the federation's statistics",
-            where="training.prepare",
-            action="set training.prepare: standardize",
-        )
-    return summary
 
 
 class Coordinator:
@@ -191,6 +88,7 @@ class Coordinator:
         # Whatever a user may have got wrong is found before anything is called or written.
         self._strategy = strategy_of(config)
         self._initial = first_arrays(config.training, hooks, project)
+        check_approvals(config, bundle_sha256)
         self._checkpoints = directory / "checkpoints"
         # Models and plans are for the one who runs this, not for all of the machine.
         try:
@@ -207,6 +105,7 @@ class Coordinator:
         self._interrupted = threading.Event()
         self._ended: dict[str, str] = {}
         self._closing = False
+        self._model: dict[str, str] = {}
 
     def conduct(self) -> Outcome:
         """Launch the jobs, go through the rounds, close.
@@ -219,12 +118,17 @@ class Coordinator:
         # Flower's strategies log each step; the journal has it all.
         logging.getLogger("flwr").setLevel(logging.WARNING)
         (self._directory / PID_FILE).write_text(str(os.getpid()))
-        with _remembered(self._interrupted):
+        with remembered(self._interrupted):
             return self._conduct()
 
     def _conduct(self) -> Outcome:
-        self._started()
-        sessions = Sessions(self._cloud.coordinator(), session_name(self._run))
+        self.journal.append(
+            "run-started",
+            **run_started(self._config, self._run, self._bundle, self._cloud.isolation),
+        )
+        sessions = Sessions(
+            self._cloud.coordinator(), session_name(self._run), on_assumed=self._on_assumed
+        )
         pump: Pump | None = None
         try:
             server = self._config.coordinator
@@ -274,7 +178,7 @@ class Coordinator:
             plan = make_plan(
                 config, self._run, self._bundle, certificate.der_base64, join_ids, port
             )
-            (self._directory / "plan.json").write_text(json.dumps(plan.as_data(), indent=1))
+            self._write_plan(plan.as_data())
             launcher.start(plan)
             outcome = self._rounds(grid, loop, launcher)
         except BaseException:
@@ -282,11 +186,22 @@ class Coordinator:
             grid.close()
             self._stop_jobs(launcher)
             raise
+        finally:
+            self.journal.append("traffic", sites=grid.traffic())
         grid.close()
         return outcome
 
     def _on_event(self, kind: str, data: dict[str, Any]) -> None:
         self.journal.append(kind, **data)
+
+    def _on_assumed(self, site: str, answer: dict[str, str]) -> None:
+        self.journal.append("role-assumed", site=site, **answer)
+
+    def _write_plan(self, plan: dict[str, Any]) -> None:
+        """The plan beside the journal, which keeps its digest."""
+        text = json.dumps(plan, indent=1).encode()
+        (self._directory / "plan.json").write_bytes(text)
+        self.journal.append("planned", sha256=hashlib.sha256(text).hexdigest())
 
     def _rounds(self, grid: StreamGrid, loop: Loop, launcher: Launcher) -> Outcome:
         def on_end(site: str, state: JobState) -> None:
@@ -294,11 +209,12 @@ class Coordinator:
             if not self._closing:
                 grid.end_site(site, self._ended[site])
 
-        with self._watch(launcher.created, on_end) as watcher:
+        with self._watch(launcher.started, on_end) as watcher:
             outcome = loop.run()
             self._closing = True
             self._write_model(outcome)
-            grid.finish(self._closing_message(outcome), timeout=CLOSING_SECONDS)
+            told = grid.finish(self._closing_message(outcome), timeout=CLOSING_SECONDS)
+            self.journal.append("closing", sites=sorted(told))
             watcher.wait(ENDING_SECONDS)
         # A job that took the model and stays must not go on billing.
         self._stop_jobs(launcher)
@@ -306,13 +222,13 @@ class Coordinator:
 
     def _stop_jobs(self, launcher: Launcher) -> None:
         """Stop the jobs that have not ended, and see them end."""
-        left = {job.site for job in launcher.attempted} - set(self._ended)
-        launcher.stop([job for job in launcher.attempted if job.site in left])
-        seen = [job for job in launcher.created if job.site in left]
+        left = [job for job in launcher.attempted if job.launch.site not in self._ended]
+        launcher.stop(left)
+        seen = [job for job in left if job in launcher.started or job.execution]
         with self._watch(seen, self._on_end) as watcher:
             watcher.wait(ENDING_SECONDS)
 
-    def _watch(self, running: list[RunningJob], on_end: Callable[[str, JobState], None]) -> Watcher:
+    def _watch(self, running: list[Job], on_end: Callable[[str, JobState], None]) -> Watcher:
         cloud = self._cloud
         return Watcher(running, self.journal, on_end, cloud.poll_interval, cloud.check)
 
@@ -321,7 +237,7 @@ class Coordinator:
         digest = next(s.bundle or self._bundle for s in self._config.sites if s.name == site)
         if object_key(digest) in reason:
             # SageMaker speaks of an S3 prefix and leaves open whose task it is.
-            reason = f"bundle {digest[:12]} is not published; let the owner run `fedsm publish`"
+            reason = unread_bundle(digest, self._config.mode)
         self._ended[site] = reason
 
     def _loop(self, grid: StreamGrid) -> Loop:
@@ -356,18 +272,25 @@ class Coordinator:
         values: dict[str, Any] = {"rounds": len(outcome.history)}
         if outcome.summary is not None:
             values |= outcome.summary.to_config()
-        return RecordDict({"arrays": outcome.arrays, "config": ConfigRecord(values)})
+        head = Head(len(outcome.history), *self.journal.tip)
+        return RecordDict(
+            {"arrays": outcome.arrays, "config": ConfigRecord(values), JOURNAL: head.record()}
+        )
 
     def _write_model(self, outcome: Outcome) -> None:
         training = self._config.training
         if training.model is None or outcome.summary is None:
-            save_npz(self._directory / "model.npz", outcome.arrays)
+            path = self._directory / "model.npz"
+            save_npz(path, outcome.arrays)
         else:
+            path = self._directory / "model.joblib"
             made = adapter(training.model)
-            made.save(
-                made.build(outcome.arrays, outcome.summary, training.hyperparameters),
-                self._directory / "model.joblib",
-            )
+            made.save(made.build(outcome.arrays, outcome.summary, training.hyperparameters), path)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self._model = {"model": str(path), "model_sha256": digest}
+        # Before the closing message, whose head then vouches for it.
+        self.journal.append("model", **self._model)
 
     def _trackers(self, source: Any) -> list[Tracker]:
         tracking = self._config.tracking
@@ -377,82 +300,9 @@ class Coordinator:
 
         return [SageMakerExperiments(source, tracking.prefix)]
 
-    def _started(self) -> None:
-        config, training = self._config, self._config.training
-        self.journal.append(
-            "run-started",
-            run=self._run,
-            federation=config.name,
-            cloud=config.cloud,
-            isolation=self._cloud.isolation,
-            rounds=training.rounds,
-            strategy=training.strategy,
-            options=training.options,
-            hyperparameters=training.hyperparameters,
-            min_sites=config.min_sites,
-            model=training.model or "",
-            mode=DIRECT_MODE,
-            experiment=(
-                experiment_name(config.tracking.prefix, config.name)
-                if config.tracking.experiments
-                else ""
-            ),
-            sites=[
-                {
-                    "name": site.name,
-                    "account": site.account_id,
-                    "region": site.region,
-                    "instance_type": site.instance_type,
-                    "bundle": site.bundle or self._bundle,
-                    "role": site.role_arn,
-                    "external_id": site.external_id,
-                    "job": job_name(self._config.name, self._run, site.name),
-                }
-                for site in config.sites
-            ],
-            bundle=self._bundle,
-        )
-
     def _end(self, status: str, reason: str, outcome: Outcome | None) -> None:
-        path = next(
-            (p for n in ("model.joblib", "model.npz") if (p := self._directory / n).exists()), None
-        )
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path and outcome else ""
-        self.journal.append(
-            "run-ended",
-            status=status,
-            reason=reason,
-            model=str(path) if path and outcome else "",
-            model_sha256=digest,
-        )
-
-
-@contextmanager
-def _remembered(interrupted: threading.Event) -> Iterator[None]:
-    """Set ``interrupted`` at each signal that raises ``KeyboardInterrupt``.
-
-    Python raises it wherever the main thread is, be it in a finalizer or in a caller's ``except``
-    that swallows it.
-    """
-    taken = []
-    if threading.current_thread() is threading.main_thread():
-        taken = [
-            number
-            for number in (signal.SIGINT, signal.SIGTERM)
-            if signal.getsignal(number) is signal.default_int_handler
-        ]
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        interrupted.set()
-        signal.default_int_handler(number, frame)
-
-    for number in taken:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.default_int_handler)
+        model = self._model if outcome else {"model": "", "model_sha256": ""}
+        self.journal.append("run-ended", status=status, reason=reason, **model)
 
 
 def _reason(error: BaseException) -> str:

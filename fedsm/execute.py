@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import boto3
 
-from fedsm.aws import jobs
+from fedsm.aws.calls import was_refused
+from fedsm.aws.handles import Job, job_of
+from fedsm.aws.jobs import JobState
 from fedsm.aws.sessions import Sessions
 from fedsm.errors import FedsmError, LaunchError
 from fedsm.events import Journal
@@ -20,17 +21,8 @@ from fedsm.plan import LaunchPlan, SiteLaunch
 _PARALLEL = 16
 
 
-@dataclass(frozen=True, slots=True)
-class RunningJob:
-    """A job and the SageMaker client of its account."""
-
-    site: str
-    name: str
-    client: Any
-
-
 class Launcher:
-    """Assumes each site's role and creates its job.
+    """Assumes each site's role and starts its job.
 
     Parameters
     ----------
@@ -43,18 +35,18 @@ class Launcher:
 
     Attributes
     ----------
-    attempted : list of RunningJob
-        Jobs that AWS was asked to create; one whose answer was lost would bill on.
-    created : list of RunningJob
-        Those that AWS said it created.
+    attempted : list of Job
+        Jobs that AWS was asked to start and did not refuse; one whose answer was lost bills on.
+    started : list of Job
+        Those that AWS said it started.
     """
 
     def __init__(self, sessions: Sessions, source: boto3.Session, journal: Journal) -> None:
         self._sessions = sessions
         self._source = source
         self._journal = journal
-        self.attempted: list[RunningJob] = []
-        self.created: list[RunningJob] = []
+        self.attempted: list[Job] = []
+        self.started: list[Job] = []
 
     def sagemaker(self, launch: SiteLaunch) -> Any:
         """The site's SageMaker client; assumes its role."""
@@ -64,9 +56,9 @@ class Launcher:
         return self._sessions.client(session, "sagemaker", launch.site, launch.region)
 
     def start(self, plan: LaunchPlan) -> None:
-        """Create every job of the plan.
+        """Start every job of the plan.
 
-        Roles are assumed first, so that a refusal creates nothing.
+        Roles are assumed first, so that a refusal starts nothing.
 
         Raises
         ------
@@ -74,24 +66,30 @@ class Launcher:
             At least one site failed; ``attempted`` says what there is to stop.
         """
 
-        def create(launch: SiteLaunch) -> None:
-            job = RunningJob(launch.site, launch.job_name, self.sagemaker(launch))
+        def start(launch: SiteLaunch) -> None:
+            job = job_of(launch, self.sagemaker(launch))
             self.attempted.append(job)
-            self._create(job, launch)
+            detail = launch.job_name or launch.pipeline_arn
+            try:
+                self._call(launch.site, launch.call, detail, job.start)
+            except FedsmError as error:
+                if was_refused(error):
+                    self.attempted.remove(job)
+                raise
+            self.started.append(job)
+            self._tell(job)
 
         _in_parallel(self._assume, plan.launches)
-        _in_parallel(create, plan.launches)
+        _in_parallel(start, plan.launches)
 
-    def stop(self, running: list[RunningJob]) -> None:
+    def stop(self, running: list[Job]) -> None:
         """Ask all jobs to stop; failures are journalled, and none hides another."""
 
-        def stop(job: RunningJob) -> None:
-            self._call(
-                job.site,
-                "sagemaker:StopTrainingJob",
-                job.name,
-                lambda: jobs.stop(job.client, job.site, job.name),
-            )
+        def stop(job: Job) -> None:
+            known = job.execution or job.name
+            self._call(job.launch.site, job.stopping, known, job.stop)
+            if not known and job.execution:
+                self._tell(job)
 
         if running:
             with ThreadPoolExecutor(_PARALLEL) as pool:
@@ -101,21 +99,20 @@ class Launcher:
     def _assume(self, launch: SiteLaunch) -> None:
         self._call(launch.site, "sts:AssumeRole", launch.role_arn, lambda: self.sagemaker(launch))
 
-    def _create(self, job: RunningJob, launch: SiteLaunch) -> None:
-        arn = self._call(
-            launch.site,
-            "sagemaker:CreateTrainingJob",
-            launch.job_name,
-            lambda: jobs.create(job.client, launch.site, launch.request),
-        )
-        self.created.append(job)
+    def _tell(self, job: Job) -> None:
+        """Journal what AWS said: the job, or the execution that will create it."""
+        launch = job.launch
+        if not job.execution:
+            _created(self._journal, job)
+            return
         self._journal.append(
-            "job-created",
+            "execution-started",
             site=launch.site,
             account=launch.account_id,
-            job=launch.job_name,
-            arn=arn,
+            pipeline=launch.pipeline_arn,
+            execution=job.execution,
             bundle=launch.bundle_sha256,
+            parameters={p["Name"]: p["Value"] for p in launch.request["PipelineParameters"]},
         )
 
     def _call(self, site: str, action: str, detail: str, call: Callable[[], Any]) -> Any:
@@ -129,6 +126,19 @@ class Launcher:
             raise
         self._journal.append("call", site=site, action=action, phase="end", detail=detail)
         return answer
+
+
+def _created(journal: Journal, job: Job) -> None:
+    launch = job.launch
+    journal.append(
+        "job-created",
+        site=launch.site,
+        account=launch.account_id,
+        job=job.name,
+        arn=job.arn,
+        bundle=launch.bundle_sha256,
+        execution=job.execution,
+    )
 
 
 def _in_parallel(work: Callable[[SiteLaunch], Any], launches: tuple[SiteLaunch, ...]) -> None:
@@ -150,14 +160,15 @@ def _in_parallel(work: Callable[[SiteLaunch], Any], launches: tuple[SiteLaunch, 
 
 
 class Watcher:
-    """Polls ``DescribeTrainingJob`` of every job until it has ended, inside a ``with`` block.
+    """Asks for the state of every job until it has ended, inside a ``with`` block.
 
     Parameters
     ----------
-    running : list of RunningJob
+    running : list of Job
         The jobs.
     journal : Journal
-        Gets a ``job-status`` event at each change.
+        Gets a ``job-created`` event once a pipeline's job is found, and a ``job-status`` event at
+        each change.
     on_end : callable
         Called with ``(site, state)`` once a job has ended, from the watcher's thread.
     interval : float
@@ -168,18 +179,18 @@ class Watcher:
 
     def __init__(
         self,
-        running: list[RunningJob],
+        running: list[Job],
         journal: Journal,
-        on_end: Callable[[str, jobs.JobState], None],
+        on_end: Callable[[str, JobState], None],
         interval: float,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._running = {job.site: job for job in running}
+        self._running = {job.launch.site: job for job in running}
         self._journal = journal
         self._on_end = on_end
         self._interval = interval
         self._check = check
-        self._states: dict[str, jobs.JobState] = {}
+        self._states: dict[str, JobState] = {}
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="fedsm-watcher", daemon=True)
@@ -217,38 +228,42 @@ class Watcher:
                 list(pool.map(self._poll, pending))
                 self._stop.wait(max(0.0, self._interval - (time.monotonic() - began)))
 
-    def _lost(self, pending: list[RunningJob]) -> bool:
+    def _lost(self, pending: list[Job]) -> bool:
         try:
             self._check()
         except FedsmError as error:
             for job in pending:
-                self._take(job, jobs.JobState("Failed", "Failed", str(error), 0, ""))
+                self._take(job, JobState("Failed", "Failed", str(error), 0, ""))
             return True
         return False
 
-    def _poll(self, job: RunningJob) -> None:
+    def _poll(self, job: Job) -> None:
+        known = job.name
         try:
-            state = jobs.describe(job.client, job.site, job.name)
+            state = job.describe()
         except FedsmError as error:
             # One failed poll says nothing about the job: the next one asks again.
             self._journal.append(
                 "call",
-                site=job.site,
-                action="sagemaker:DescribeTrainingJob",
+                site=job.launch.site,
+                action=job.watching,
                 phase="failed",
                 detail=str(error)[:1024],
             )
             return
+        if job.name and not known:
+            _created(self._journal, job)
         self._take(job, state)
 
-    def _take(self, job: RunningJob, state: jobs.JobState) -> None:
+    def _take(self, job: Job, state: JobState) -> None:
+        site = job.launch.site
         with self._changed:
-            before = self._states.get(job.site)
-            self._states[job.site] = state
+            before = self._states.get(site)
+            self._states[site] = state
         if before is None or (before.status, before.secondary) != (state.status, state.secondary):
             self._journal.append(
                 "job-status",
-                site=job.site,
+                site=site,
                 job=job.name,
                 status=state.status,
                 secondary=state.secondary,
@@ -257,6 +272,6 @@ class Watcher:
                 artifacts=state.artifacts if state.ended else "",
             )
         if state.ended:
-            self._on_end(job.site, state)
+            self._on_end(site, state)
             with self._changed:
                 self._changed.notify_all()

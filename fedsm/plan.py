@@ -6,31 +6,22 @@ Pure: the plan is computed from the configuration and facts, printing it is the 
 
 from __future__ import annotations
 
-import base64
-import json
-import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from fedsm.bundle import object_key
 from fedsm.config import FederationConfig, Site
-from fedsm.contract import CODE_CHANNEL, JobSettings
-from fedsm.errors import LaunchError
+from fedsm.contract import JobSettings
 from fedsm.names import job_name, session_name
+from fedsm.pipeline import parameters, pipeline_arn, start_request
+from fedsm.request import TAG_RUN, TAG_SITE, hyperparameter_text, job_request
 
-TAG_RUN, TAG_SITE = "fedsm:run", "fedsm:site"
+Mode = Literal["pipeline", "direct"]
 
-# `.` of ContainerArguments' pattern matches no line feed and an item holds at most 256 characters,
-# so the bootstrap travels packed. Its source is iam/bootstrap.py.
-LOADER = (
-    "import sys,base64,zlib;exec(compile(zlib.decompress(base64.b64decode(''.join(sys.argv[1:])))"
-    ",'bootstrap','exec'))"
-)
-_PIECE, _PIECES = 256, 100
-
-DIRECT_MODE = "direct: trusted server mode, the server account chooses image, entry point and code"
+MODES: dict[Mode, str] = {
+    "pipeline": "pipeline: each site's owner chose image, entry point and code, and approved them",
+    "direct": "direct: trusted server mode, the server account chooses image, entry point and code",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +41,9 @@ class Facts:
     bundle_sha256 : str
         Digest of the local ``client_code``; a site's own ``bundle`` goes before it.
     images : mapping of str to str
-        Site name to the image URI.
+        Site name to the image URI, for the direct launch.
     bootstrap : str
-        Source of the bootstrap.
+        Source of the bootstrap, for the direct launch.
     """
 
     run: str
@@ -66,17 +57,36 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class SiteLaunch:
-    """One site's part of a plan: assume ``role_arn``, then ``CreateTrainingJob(**request)``."""
+    """One site's part of a plan: assume ``role_arn``, then ``call`` with ``request``.
+
+    Attributes
+    ----------
+    job_name : str
+        Name of its job; empty for a pipeline, where SageMaker chooses it.
+    pipeline_arn : str
+        The approved pipeline; empty in the direct launch.
+    output : str
+        S3 prefix of the site's output.
+    """
 
     site: str
     account_id: str
     region: str
     role_arn: str
     external_id: str
-    job_name: str
     bundle_sha256: str
     join_id: str
     request: Mapping[str, Any]
+    output: str
+    job_name: str = ""
+    pipeline_arn: str = ""
+
+    @property
+    def call(self) -> str:
+        """The call that starts the job."""
+        if self.pipeline_arn:
+            return "sagemaker:StartPipelineExecution"
+        return "sagemaker:CreateTrainingJob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +96,13 @@ class LaunchPlan:
     run: str
     cloud: str
     address: str
-    mode: str
+    launch: Mode
     launches: tuple[SiteLaunch, ...]
+
+    @property
+    def mode(self) -> str:
+        """Who chooses what runs, in one sentence."""
+        return MODES[self.launch]
 
     def as_data(self) -> dict[str, Any]:
         """The plan as JSON-ready data, in the order in which it would be carried out."""
@@ -95,6 +110,7 @@ class LaunchPlan:
             "run": self.run,
             "cloud": self.cloud,
             "address": self.address,
+            "launch": self.launch,
             "mode": self.mode,
             "steps": [
                 step
@@ -115,17 +131,12 @@ class LaunchPlan:
                     {
                         "site": launch.site,
                         "account": launch.account_id,
-                        "call": "sagemaker:CreateTrainingJob",
+                        "call": launch.call,
                         "request": dict(launch.request),
                     },
                 )
             ],
         }
-
-
-def hyperparameter_text(value: bool | int | float | str) -> str:
-    """A hyperparameter as SageMaker's framework images expect it: JSON."""
-    return json.dumps(value)
 
 
 def launch_plan(config: FederationConfig, facts: Facts) -> LaunchPlan:
@@ -134,43 +145,18 @@ def launch_plan(config: FederationConfig, facts: Facts) -> LaunchPlan:
     Raises
     ------
     LaunchError
-        A limit of ``CreateTrainingJob`` is passed; names the site and the value.
+        A limit of SageMaker is passed; names the site and the value.
     """
-    entrypoint = _entrypoint(facts.bootstrap)
-    launches = tuple(
-        _site_launch(config, facts, site, i, entrypoint) for i, site in enumerate(config.sites)
-    )
     return LaunchPlan(
         run=facts.run,
         cloud=config.cloud,
         address=facts.address,
-        mode=DIRECT_MODE,
-        launches=launches,
+        launch=config.mode,
+        launches=tuple(_site_launch(config, facts, site, i) for i, site in enumerate(config.sites)),
     )
 
 
-def _entrypoint(bootstrap: str) -> dict[str, list[str]]:
-    packed = base64.b64encode(zlib.compress(bootstrap.encode(), 9)).decode()
-    pieces = re.findall(f".{{1,{_PIECE}}}", packed)
-    if len(pieces) > _PIECES:
-        raise LaunchError(
-            f"the bootstrap needs {len(pieces)} arguments, CreateTrainingJob takes {_PIECES}",
-            where="iam/bootstrap.py",
-            action="shorten it, or bake it into the owner's image",
-        )
-    return {
-        "ContainerEntrypoint": ["python3", "-c", LOADER],
-        "ContainerArguments": pieces,
-    }
-
-
-def _site_launch(
-    config: FederationConfig,
-    facts: Facts,
-    site: Site,
-    partition: int,
-    entrypoint: Mapping[str, list[str]],
-) -> SiteLaunch:
+def _site_launch(config: FederationConfig, facts: Facts, site: Site, partition: int) -> SiteLaunch:
     training = config.training
     digest = site.bundle or facts.bundle_sha256
     settings = JobSettings(
@@ -184,66 +170,31 @@ def _site_launch(
         sts_region=config.coordinator.region,
         max_wait=training.max_wait,
         bundle_sha256=digest,
+        rounds=training.rounds,
         model=training.model or "",
     )
-    environment = {**site.environment, **settings.to_environment()}
-    for key, value in environment.items():
-        if len(value) > 512:
-            raise LaunchError(
-                f"environment variable {key} has {len(value)} characters, SageMaker takes 512",
-                where=site.name,
-                action="shorten the value, or pass it as a file in a channel",
-            )
-    channels = {**site.channels, CODE_CHANNEL: f"{site.code}/{object_key(digest)}"}
-    name = job_name(config.name, facts.run, site.name)
-    tags = {**site.tags, TAG_RUN: facts.run, TAG_SITE: site.name}
-    request: dict[str, Any] = {
-        "TrainingJobName": name,
-        "AlgorithmSpecification": {
-            "TrainingImage": facts.images[site.name],
-            "TrainingInputMode": "File",
-            "MetricDefinitions": [
-                {"Name": metric, "Regex": rf"(?:^|\s){key}=([0-9.eE+-]+);"}
-                for metric, key in (
-                    ("Training:Loss", "train-loss"),
-                    ("Validation:Loss", "evaluate-loss"),
-                    ("Validation:Accuracy", "evaluate-accuracy"),
-                    ("Validation:AUC", "evaluate-auc"),
-                )
-            ],
-            **entrypoint,
-        },
-        "RoleArn": site.execution_role_arn,
-        "InputDataConfig": [
-            {
-                "ChannelName": channel,
-                "DataSource": {
-                    "S3DataSource": {
-                        "S3DataType": "S3Prefix",
-                        "S3Uri": uri,
-                        "S3DataDistributionType": "FullyReplicated",
-                    }
+    request: dict[str, Any]
+    name = arn = ""
+    if config.mode == "pipeline":
+        arn = pipeline_arn(site, config.name, digest)
+        values = parameters(settings, training.hyperparameters)
+        request = start_request(config.name, site.name, digest, facts.run, values)
+    else:
+        name = job_name(config.name, facts.run, site.name)
+        request = {
+            "TrainingJobName": name,
+            **job_request(
+                site,
+                digest,
+                facts.images[site.name],
+                facts.bootstrap,
+                hyperparameters={
+                    key: hyperparameter_text(value)
+                    for key, value in training.hyperparameters.items()
                 },
-            }
-            for channel, uri in sorted(channels.items())
-        ],
-        "OutputDataConfig": {"S3OutputPath": site.output},
-        "ResourceConfig": {
-            "InstanceType": site.instance_type,
-            "InstanceCount": site.instance_count,
-            "VolumeSizeInGB": site.volume_gb,
-        },
-        "StoppingCondition": {"MaxRuntimeInSeconds": site.max_runtime},
-        "HyperParameters": {
-            key: hyperparameter_text(value) for key, value in training.hyperparameters.items()
-        },
-        "Environment": environment,
-        "Tags": [{"Key": key, "Value": value} for key, value in sorted(tags.items())],
-    }
-    if site.subnets:
-        request["VpcConfig"] = {
-            "Subnets": list(site.subnets),
-            "SecurityGroupIds": list(site.security_groups),
+                environment=settings.to_environment(),
+                tags={TAG_RUN: facts.run, TAG_SITE: site.name},
+            ),
         }
     return SiteLaunch(
         site=site.name,
@@ -251,8 +202,10 @@ def _site_launch(
         region=site.region,
         role_arn=site.role_arn,
         external_id=site.external_id,
-        job_name=name,
         bundle_sha256=digest,
         join_id=facts.join_ids[site.name],
         request=request,
+        output=site.output,
+        job_name=name,
+        pipeline_arn=arn,
     )

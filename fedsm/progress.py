@@ -73,6 +73,8 @@ def describe(event: Event) -> str:
                 f"run {data['run']}: {data['rounds']} rounds of {data['strategy']} "
                 f"over {names} ({data['cloud']}, {data['isolation']})"
             )
+        case "execution-started":
+            return f"{data['site']}: started {data['pipeline'].rpartition('/')[2]}"
         case "job-created":
             return f"{data['site']}: created {data['job']} in account {data['account']}"
         case "job-status":

@@ -29,7 +29,9 @@ def number(value: Any, digits: int = 4) -> str:
 
 def sites_table(state: RunState) -> Table:
     """One row a site: account, status, billable seconds, and its last validation metrics."""
-    table = Table(title=f"Sites (isolation: {state.isolation})", title_justify="left")
+    table = Table(
+        title=f"Sites (launch: {state.launch}, isolation: {state.isolation})", title_justify="left"
+    )
     for column in ("site", "account", "status", "seconds", "rows", "loss", "AUC", "note"):
         right = column in ("seconds", "rows", "loss", "AUC")
         table.add_column(column, overflow="fold", justify="right" if right else "left")

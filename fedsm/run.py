@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fedsm import events
-from fedsm.aws import jobs
+from fedsm.aws import jobs, pipelines
 from fedsm.aws.artifacts import read_object
 from fedsm.aws.sessions import Sessions
+from fedsm.clouds import Cloud, reached
 from fedsm.config import Site
 from fedsm.coordinator import PID_FILE, STOP_FILE
-from fedsm.errors import ConfigError, FedsmError, JobError, LocalCloudError, TrainingError
+from fedsm.errors import ConfigError, FedsmError, JobError, TrainingError
 from fedsm.names import session_name
 from fedsm.state import RunState, SiteState, fold
-
-if TYPE_CHECKING:
-    from fedsm.federation import Federation
 
 RUNS = "runs"
 
@@ -37,9 +36,7 @@ class Run:
     Parameters
     ----------
     directory : Path
-        Its directory.
-    federation : Federation or callable
-        The federation, or what loads it; asked only when a call needs credentials.
+        Its directory, ``<project>/runs/<id>``.
 
     Attributes
     ----------
@@ -49,21 +46,15 @@ class Run:
         Where its journal, checkpoints and model lie.
     """
 
-    def __init__(self, directory: Path, federation: Federation | Callable[[], Federation]) -> None:
+    def __init__(self, directory: Path) -> None:
         self.id = directory.name
         self.directory = directory
-        self._source = federation
         self._thread: threading.Thread | None = None
         self._stop: threading.Event | None = None
         self._error: BaseException | None = None
 
     @classmethod
-    def open(
-        cls,
-        project: Path,
-        run: str | None,
-        federation: Federation | Callable[[], Federation],
-    ) -> Run:
+    def open(cls, project: Path, run: str | None) -> Run:
         """A run of a project's directory; without an id, the latest.
 
         Raises
@@ -80,7 +71,7 @@ class Run:
                 where=str(project / RUNS),
                 action=f"choose one of {', '.join(known)}" if known else "start one: fedsm train",
             )
-        return cls(project / RUNS / run, federation)
+        return cls(project / RUNS / run)
 
     def follow(self, conduct: Callable[[], Any], stop: threading.Event) -> None:
         """Conduct the run in a thread of this process."""
@@ -172,7 +163,7 @@ class Run:
         Raises
         ------
         FedsmError
-            A job could not be stopped, or the run's federation is needed and cannot be loaded.
+            A job could not be stopped.
         """
         if self._stop is not None:
             self._stop.set()
@@ -206,12 +197,11 @@ class Run:
                 where=site,
                 action=f"choose one of {', '.join(run.sites) or 'its sites'}",
             )
-        federation = self._reached(run)
+        cloud = self._cloud(run)
         if owner:
-            session = federation.cloud.owner(_site(state))
-            client = session.client("logs", region_name=state.region)
+            client = cloud.owner(_site(state)).client("logs", region_name=state.region)
         else:
-            client = self._client(federation, state, "logs")
+            client = self._client(cloud, run, state, "logs")
         return jobs.logs(client, site, state.job)
 
     def fetch(self, site: str, directory: Path) -> Path:
@@ -235,7 +225,7 @@ class Run:
                 where=site,
                 action="see its status with fedsm status",
             )
-        session = self._reached(run).cloud.owner(_site(state))
+        session = self._cloud(run).owner(_site(state))
         client = session.client("s3", region_name=state.region)
         path = directory / f"{site}.tar.gz"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -273,26 +263,15 @@ class Run:
 
         return joblib.load(path)
 
-    def _reached(self, run: RunState) -> Federation:
-        """The federation, for its credentials; a local cloud is not started to look back."""
-        source = self._source
-        federation = source() if callable(source) else source
-        if run.cloud == "local":
-            from fedsm import local
+    def _cloud(self, run: RunState) -> Cloud:
+        server = run.coordinator
+        return reached(self.directory.parent.parent, run.cloud, server.account, server.region)
 
-            if local.status(federation.directory) is None:
-                raise LocalCloudError(
-                    "the local cloud is down; its jobs and logs ended with it",
-                    where=self.id,
-                    action="read the journal with fedsm status and fedsm history",
-                )
-        return federation
-
-    def _client(self, federation: Federation, site: SiteState, service: str) -> Any:
-        cloud, server = federation.cloud, federation.config.coordinator
+    def _client(self, cloud: Cloud, run: RunState, site: SiteState, service: str) -> Any:
+        """A client with the rights of a site's kickoff role."""
         sessions = Sessions(cloud.coordinator(), session_name(self.id))
         session = sessions.assume(
-            sessions.coordinator(server.region, server.role_arn),
+            sessions.coordinator(run.coordinator.region, run.coordinator.role or None),
             site.name,
             site.role,
             site.region,
@@ -302,20 +281,43 @@ class Run:
 
     def _stop_jobs(self) -> None:
         run = self.status()
-        # A coordinator may have died between creating a job and saying so.
-        left = [s for s in run.sites.values() if not s.ended and (s.job or s.planned_job)]
+        # A coordinator may have died between starting a job and saying so.
+        left = [
+            site
+            for site in run.sites.values()
+            if not site.ended and (site.job or site.planned_job or site.asked)
+        ]
         if not left:
             return
-        federation = self._reached(run)
+        cloud = self._cloud(run)
         errors = []
         for site in left:
             try:
-                client = self._client(federation, site, "sagemaker")
-                jobs.stop(client, site.name, site.job or site.planned_job)
+                self._stop_job(self._client(cloud, run, site, "sagemaker"), site)
             except FedsmError as error:
                 errors.append(error)
         if errors:
             raise errors[0]
+
+    def _stop_job(self, client: Any, site: SiteState) -> None:
+        if not site.pipeline:
+            jobs.stop(client, site.name, site.job or site.planned_job)
+            return
+        # Sent again, the request of an execution that there is gives that execution.
+        execution = site.execution or pipelines.start(
+            client, site.name, site.bundle, self._request(site.name)
+        )
+        pipelines.stop(client, site.name, execution)
+
+    def _request(self, site: str) -> dict[str, Any]:
+        """The request by which the coordinator started a site's pipeline."""
+        plan = json.loads((self.directory / "plan.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = next(
+            step["request"]
+            for step in plan["steps"]
+            if step["site"] == site and step["call"] == "sagemaker:StartPipelineExecution"
+        )
+        return found
 
 
 def _site(state: SiteState) -> Site:

@@ -18,9 +18,17 @@ class SiteState:
     Attributes
     ----------
     job, planned_job
-        Name of its job once created, and the name that it was to get.
+        Name of its job once created, and the name that it was to get in the direct launch.
+    bundle
+        Digest of the bundle that it runs.
+    pipeline, execution, asked
+        ARNs of the approved pipeline and of its execution, and whether AWS was asked to start it.
+    output
+        S3 prefix of its output.
     seconds
         Billable time of the job.
+    withheld
+        What its owner's terms held back, by name.
     trained, failed
         Last round in which it trained, and in which it answered with an error; 0 for none.
     """
@@ -32,6 +40,11 @@ class SiteState:
     external_id: str = ""
     planned_job: str = ""
     job: str = ""
+    bundle: str = ""
+    pipeline: str = ""
+    execution: str = ""
+    asked: bool = False
+    output: str = ""
     status: str = "Planned"
     secondary: str = ""
     reason: str = ""
@@ -39,6 +52,7 @@ class SiteState:
     joined: bool = False
     artifacts: str = ""
     errors: list[str] = field(default_factory=list)
+    withheld: list[str] = field(default_factory=list)
     trained: int = 0
     failed: int = 0
 
@@ -65,6 +79,15 @@ class RoundState:
     sites: dict[str, dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """The server account of a run, and the role that the coordinator worked from."""
+
+    account: str = ""
+    region: str = ""
+    role: str = ""
+
+
 @dataclass(slots=True)
 class RunState:
     """A whole run."""
@@ -73,6 +96,8 @@ class RunState:
     federation: str = ""
     cloud: str = ""
     isolation: str = ""
+    launch: str = ""
+    coordinator: ServerState = ServerState()
     status: str = "Planned"
     reason: str = ""
     rounds_planned: int = 0
@@ -119,6 +144,7 @@ class RunState:
                     "seconds": s.seconds,
                     **({"reason": s.reason} if s.reason else {}),
                     **({"errors": s.errors} if s.errors else {}),
+                    **({"withheld": s.withheld} if s.withheld else {}),
                 }
                 for s in self.sites.values()
             ],
@@ -136,6 +162,7 @@ class RunState:
             "model": self.model,
             "experiment": self.experiment,
             "isolation": self.isolation,
+            "launch": self.launch,
             "calls": self.calls,
         }
 
@@ -147,11 +174,22 @@ class RunState:
         self.cloud, self.isolation = data["cloud"], data["isolation"]
         self.rounds_planned, self.status = data["rounds"], "Starting"
         self.experiment = data.get("experiment", "")
+        self.launch = data.get("launch", "direct")
+        self.coordinator = ServerState(**data.get("coordinator", {}))
         for site in data["sites"]:
             found = self._site(site["name"])
             found.account, found.region = site["account"], site.get("region", "")
             found.role, found.external_id = site.get("role", ""), site.get("external_id", "")
-            found.planned_job = site.get("job", "")
+            found.planned_job, found.pipeline = site.get("job", ""), site.get("pipeline", "")
+            found.bundle, found.output = site.get("bundle", ""), site.get("output", "")
+
+    def _on_call(self, data: Mapping[str, Any]) -> None:
+        if data["action"] == "sagemaker:StartPipelineExecution":
+            self._site(data["site"]).asked = True
+
+    def _on_execution_started(self, data: Mapping[str, Any]) -> None:
+        site = self._site(data["site"])
+        site.execution, site.status = data["execution"], "InProgress"
 
     def _on_job_created(self, data: Mapping[str, Any]) -> None:
         site = self._site(data["site"])
@@ -169,6 +207,14 @@ class RunState:
     def _on_site_lost(self, data: Mapping[str, Any]) -> None:
         self._site(data["site"]).joined = False
 
+    def _on_preparation(self, data: Mapping[str, Any]) -> None:
+        for site, names in data.get("withheld", {}).items():
+            self._withheld(site, names)
+
+    def _withheld(self, site: str, names: Iterable[str]) -> None:
+        known = self._site(site).withheld
+        known += [name for name in names if name not in known]
+
     def _on_round_started(self, data: Mapping[str, Any]) -> None:
         self.status, self.current_round = "Training", data["round"]
 
@@ -177,6 +223,7 @@ class RunState:
         site[data["phase"]] = data["metrics"]
         if data["phase"] == "train":
             self._site(data["site"]).trained = data["round"]
+        self._withheld(data["site"], data.get("withheld", ()))
 
     def _on_site_error(self, data: Mapping[str, Any]) -> None:
         site = self._site(data["site"])

@@ -38,7 +38,7 @@ def test_all_faults_are_reported_at_once_each_with_its_field(tmp_path: Path) -> 
     broken = federation(
         site("a", account="12", subnets=["subnet-1"], colour="red"),
         site("a", "333333333333", role_arn="arn:aws:iam::999999999999:role/x"),
-        training={"rounds": 0, "min_sites": 7},
+        training={"rounds": 0, "min_sites": 0},
         surprise=1,
     )
     broken["coordinator"]["address"] = "127.0.0.1"
@@ -154,6 +154,35 @@ def test_a_model_needs_preparation_and_test_rows_need_a_model(tmp_path: Path) ->
     }
     found = faults(tmp_path, federation(training={"test": "t.csv"}))
     assert "need a model" in found["training.test"]
+
+
+def test_hyperparameters_keep_within_what_the_owners_are_asked_for(tmp_path: Path) -> None:
+    training = {
+        "hyperparameters": {"learning-rate": 3, "solver": "sgd", "c": 1.0, "label": "y"},
+        "limits": {
+            "learning-rate": {"low": 0.001, "high": 2},
+            "solver": {"choices": ["lbfgs", "newton-cg"]},
+            "c": {"low": 0, "high": 1},
+            "penalty": {"choices": ["l2"]},
+        },
+    }
+    found = faults(tmp_path, federation(training=training))
+    assert set(found) == {
+        "training.hyperparameters.learning-rate",
+        "training.hyperparameters.solver",
+        "training.limits.penalty",
+    }
+    assert "training.limits.solver" in found["training.hyperparameters.solver"]
+
+
+@pytest.mark.parametrize("address", ["10.2.0.5", "coordinator.example"])
+def test_a_pipelines_job_dials_only_into_the_ranges(tmp_path: Path, address: str) -> None:
+    values = federation()
+    values["coordinator"] |= {"address": address, "vpc_cidrs": ["10.0.0.0/16", "10.1.0.0/16"]}
+    assert "vpc_cidrs" in faults(tmp_path, values)["coordinator.address"]
+    load(write(tmp_path, {**values, "launch": "direct"}))
+    values["coordinator"]["address"] = "10.1.0.5"
+    load(write(tmp_path, values))
 
 
 def test_override_text() -> None:

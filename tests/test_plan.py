@@ -17,7 +17,8 @@ from fedsm.config import FederationConfig
 from fedsm.contract import CODE_CHANNEL, JobSettings
 from fedsm.errors import LaunchError
 from fedsm.names import job_name
-from fedsm.plan import LOADER, Facts, LaunchPlan, launch_plan
+from fedsm.plan import Facts, LaunchPlan, launch_plan
+from fedsm.request import LOADER
 from tests.support import federation, site
 
 BOOTSTRAP = "import sys\nprint('bootstrap', len(sys.argv))\n"
@@ -42,7 +43,11 @@ def facts(config: FederationConfig, **changes: str) -> Facts:
 
 def plan(*sites: dict[str, object], **changes: str) -> LaunchPlan:
     config = FederationConfig.model_validate(
-        federation(*sites, training={"hyperparameters": {"learning-rate": 0.1, "c": 1}})
+        federation(
+            *sites,
+            launch="direct",
+            training={"hyperparameters": {"learning-rate": 0.1, "c": 1}, "rounds": 7},
+        )
     )
     return launch_plan(config, facts(config, **changes))
 
@@ -70,6 +75,8 @@ def test_a_job_is_told_what_it_needs_and_tagged() -> None:
     assert settings.site == "b"
     assert (settings.partition, settings.partitions) == (1, 2)
     assert settings.address == "10.0.1.5:8443"
+    assert settings.rounds == 7
+    assert not [name for name in request["Environment"] if "LIMIT" in name]
     assert request["HyperParameters"] == {"learning-rate": "0.1", "c": "1"}
     assert {"Key": "fedsm:site", "Value": "b"} in request["Tags"]
     code = next(c for c in request["InputDataConfig"] if c["ChannelName"] == CODE_CHANNEL)
@@ -105,9 +112,17 @@ def test_limits_name_the_site_and_the_value() -> None:
         plan(bootstrap=noise)
 
 
+def test_the_owners_key_encrypts_volume_and_output() -> None:
+    key = "arn:aws:kms:us-east-1:222222222222:key/0a"
+    with_key, without = plan(site("a", kms_key_arn=key), site("b", "333333333333")).launches
+    assert with_key.request["ResourceConfig"]["VolumeKmsKeyId"] == key
+    assert with_key.request["OutputDataConfig"]["KmsKeyId"] == key
+    assert "KmsKeyId" not in without.request["OutputDataConfig"]
+
+
 def test_job_names_fit_and_stay_apart() -> None:
     long = [job_name("heart", "r" * 40, "s" * 20 + end) for end in ("a", "b")]
     assert all(len(name) <= 63 for name in long)
     assert long[0] != long[1]
-    assert job_name("heart", "heart-1", "site") == "fedsm-heart-1-site"
-    assert job_name("heart", "mine", "site") == "fedsm-heart-mine-site"
+    assert job_name("heart", "heart-1", "site") == "fedsm-heart--site--1"
+    assert job_name("heart", "mine", "site") == "fedsm-heart--site--mine"

@@ -66,6 +66,14 @@ def error_code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
+def was_refused(error: BaseException) -> bool:
+    """Whether AWS answered that it would not: then the call has had no effect."""
+    cause = error.__cause__
+    if not isinstance(cause, ClientError):
+        return False
+    return int(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)) < 500
+
+
 @contextmanager
 def translated(
     where: str,

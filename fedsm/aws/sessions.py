@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -29,13 +30,21 @@ class Sessions:
         Names the role sessions, so that CloudTrail of every account shows the run.
     counter : CallCounter, optional
         Counts the calls of every client made here.
+    on_assumed : callable, optional
+        Told where, and ``role``, ``session`` and ``source_identity`` as STS answered, each time a
+        role is assumed.
     """
 
     def __init__(
-        self, base: boto3.Session, session_name: str, counter: CallCounter | None = None
+        self,
+        base: boto3.Session,
+        session_name: str,
+        counter: CallCounter | None = None,
+        on_assumed: Callable[[str, dict[str, str]], None] | None = None,
     ) -> None:
         self._base = base
         self._name = session_name
+        self._on_assumed = on_assumed
         self.counter = counter or CallCounter()
         self._clients: dict[tuple[str, str, str], Any] = {}
         self._sessions: dict[str, boto3.Session] = {}
@@ -98,7 +107,7 @@ class Sessions:
         error: Exception | None = None
         for attempt in attempts:
             fetcher = AssumeRoleCredentialFetcher(
-                client_creator=self._creator(source, where),
+                client_creator=self._creator(source, where, role_arn),
                 source_credentials=source.get_credentials(),
                 role_arn=role_arn,
                 extra_args=attempt,
@@ -119,7 +128,16 @@ class Sessions:
                 return _session(source, credentials, region)
         raise _cannot_assume(where, role_arn, external_id, self._caller(source), error) from error
 
-    def _creator(self, source: boto3.Session, where: str) -> Any:
+    def _creator(self, source: boto3.Session, where: str, role_arn: str) -> Any:
+        def tell(http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
+            if self._on_assumed is not None and http_response.status_code == 200:
+                answer = {
+                    "role": role_arn,
+                    "session": parsed["AssumedRoleUser"]["Arn"],
+                    "source_identity": parsed.get("SourceIdentity", ""),
+                }
+                self._on_assumed(where, answer)
+
         def create(service: str, **kwargs: Any) -> Any:
             endpoint = source._session.get_config_variable("endpoint_url")
             client = source._session.create_client(
@@ -128,6 +146,7 @@ class Sessions:
                 endpoint_url=endpoint,
                 **{**kwargs, "config": CLIENT_CONFIG},
             )
+            client.meta.events.register("after-call.sts.AssumeRole", tell)
             return self.counter.watch(client, where)
 
         return create
@@ -152,13 +171,19 @@ def no_credentials(where: str) -> AccessError:
 def _session(source: boto3.Session, credentials: Any, region: str) -> boto3.Session:
     """A session with these credentials and the endpoint of ``source``."""
     core = BotocoreSession()
+    # To read the service models again takes longer than all of a set-up's calls.
+    loader = source._session.get_component("data_loader")
+    core.register_component("data_loader", loader)
     core._credentials = credentials  # type: ignore[attr-defined]
     core.set_config_variable("region", region)
     endpoint = source._session.get_config_variable("endpoint_url")
     if endpoint:
         # The session's own variable gives way to botocore's provider of endpoints; the store's not.
         core.get_component("config_store").set_config_variable("endpoint_url", endpoint)
-    return boto3.Session(botocore_session=core, region_name=region)
+    session = boto3.Session(botocore_session=core, region_name=region)
+    # Each boto3 session adds its own folder once more.
+    loader.search_paths[:] = dict.fromkeys(loader.search_paths)
+    return session
 
 
 def _cannot_assume(

@@ -43,6 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[boto3.Session]:
     make_role(owner, KICKOFF, policies.kickoff_trust(SERVER_ROLE, "agreed"))
     silent = policies.kickoff_trust(SERVER_ROLE, "agreed")
     silent["Statement"] = silent["Statement"][:1]
+    del silent["Statement"][0]["Condition"]["StringLike"]
     make_role(owner, SILENT, silent)
     yield admin
     local.down(directory)
@@ -67,6 +68,31 @@ def test_a_site_session_is_chained_and_names_the_run(server: boto3.Session) -> N
     assert sessions.assume(source, "north", KICKOFF, REGION, "agreed") is site
     calls = sessions.counter.as_data()
     assert calls["north"]["sts:AssumeRole"] == 1
+
+
+def test_what_sts_says_of_each_session_is_told(server: boto3.Session) -> None:
+    told: list[tuple[str, dict[str, str]]] = []
+    sessions = Sessions(
+        server, "fedsm-run-6", on_assumed=lambda where, answer: told.append((where, answer))
+    )
+    source = sessions.coordinator(REGION, SERVER_ROLE)
+    sessions.assume(source, "north", KICKOFF, REGION, "agreed")
+    with pytest.raises(AccessError):
+        sessions.assume(source, "south", KICKOFF, REGION, "guessed")
+    assert told == [
+        (
+            where,
+            {
+                "role": role,
+                "session": f"arn:aws:sts::{account}:assumed-role/{name}/fedsm-run-6",
+                "source_identity": "fedsm-run-6",
+            },
+        )
+        for where, role, account, name in (
+            ("coordinator", SERVER_ROLE, SERVER, "fedsm-coordinator"),
+            ("north", KICKOFF, OWNER, "fedsm-kickoff"),
+        )
+    ]
 
 
 def test_it_refreshes_itself_before_it_expires(

@@ -1,0 +1,258 @@
+"""What an owner allows a run: checked by the job before it dials, and while it answers."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Message, RecordDict
+
+from fedsm.client.exits import Exit, Failure
+from fedsm.client.handler import AppHandler
+from fedsm.client.limits import Limits, Quota
+from fedsm.client.release import Release
+from fedsm.client.runtime import Job
+from fedsm.contract import JobSettings
+from fedsm.errors import ConfigError
+from fedsm.transport.flower import instruction
+from fedsm.transport.notes import JOURNAL
+from tests.client.harness import CREDENTIALS, HEAD, client_code, environment, hub, workplace
+from tests.client.test_runtime import COUNTING, START
+
+LIMITS = {
+    "FEDSM_LIMIT_ADDRESS": "10.0.0.0/16 2001:db8::/32 coordinator.example 8443",
+    "FEDSM_LIMIT_ROUNDS": "5",
+    "FEDSM_LIMIT_HP_LEARNING_RATE": "0.001 2.0",
+}
+
+
+def settings(**changes: Any) -> JobSettings:
+    values = {
+        "run": "r",
+        "site": "north",
+        "partition": 0,
+        "partitions": 1,
+        "address": "10.0.1.5:8443",
+        "certificate": "",
+        "join_id": "j",
+        "sts_region": "us-east-1",
+        "max_wait": 1.0,
+        "bundle_sha256": "",
+        "rounds": 5,
+    }
+    return JobSettings(**{**values, **changes})
+
+
+def check(hyperparameters: Mapping[str, Any] | None = None, **changes: Any) -> None:
+    given = {"learning-rate": 0.1} if hyperparameters is None else hyperparameters
+    Limits.from_environment(LIMITS).check(settings(**changes), given)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.255.255:8443",
+        "[2001:db8::1]:8443",
+        "coordinator.example:8443",
+    ],
+)
+def test_addresses_within_the_limits(address: str) -> None:
+    check(address=address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.1.0.1:8443",
+        "10.0.1.5:443",
+        "10.0.1.5:08443",
+        "10.0.1.5",
+        "8443",
+        "[2001:db9::1]:8443",
+        "evil.example:8443",
+        "10.0.1.5@evil.example:8443",
+        "evil.example:8443 10.0.1.5:8443",
+        "ipv4:10.9.9.9,10.0.1.5:8443",
+        "dns:///coordinator.example:8443",
+        "coordinator.example:",
+        "",
+    ],
+)
+def test_nothing_else_is_dialled(address: str) -> None:
+    with pytest.raises(ConfigError, match="FEDSM_ADDRESS"):
+        check(address=address)
+
+
+@pytest.mark.parametrize("value", [0, 2.1, -1, True, "0.1", float("nan"), float("inf"), 10**400])
+def test_a_hyperparameter_outside_its_range(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"learning-rate: .* from 0\.001 to 2"):
+        check({"learning-rate": value})
+
+
+@pytest.mark.parametrize("value", [0.001, 2, 2.0, 1])
+def test_a_hyperparameter_within_its_range(value: float) -> None:
+    check({"learning-rate": value})
+
+
+def test_a_hyperparameter_that_is_missing() -> None:
+    with pytest.raises(ConfigError, match="it is not a number"):
+        check({})
+
+
+@pytest.mark.parametrize("rounds", [0, -1, 6])
+def test_rounds_outside_the_limits(rounds: int) -> None:
+    with pytest.raises(ConfigError, match=f"FEDSM_ROUNDS: {rounds} is not from 1 to 5"):
+        check(rounds=rounds)
+
+
+def test_every_fault_is_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check({"learning-rate": 9}, rounds=9, address="1.1.1.1:1")
+    names = [name for name, _ in caught.value.faults]
+    assert names == ["FEDSM_ADDRESS", "FEDSM_ROUNDS", "learning-rate"]
+
+
+@pytest.mark.parametrize("name", sorted(LIMITS))
+@pytest.mark.parametrize("text", ["x", "1 2 x", "1 2 3 4 x"])
+def test_a_limit_that_cannot_be_read_is_no_limit_that_is_met(name: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        Limits.from_environment({**LIMITS, name: text})
+
+
+def test_without_limits_nothing_is_checked() -> None:
+    Limits.from_environment({}).check(settings(address="x:1", rounds=0), {"a": 1})
+    assert all(Quota(None).take("train") for _ in range(1000))
+
+
+def test_a_name_for_the_default_of_a_kind_has_no_quota_of_its_own() -> None:
+    """Flower calls the same function for both."""
+    for kind in ("train", "evaluate", "query"):
+        quota = Quota(2)
+        kinds = (kind, f"{kind}.default", kind, f"{kind}.default", f"{kind}.other")
+        assert [quota.take(k) for k in kinds] == [True, True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("partition", "partitions"), [(-1, 2), (2, 2), (0, 0), (0, 1001), (10**30, 10**31)]
+)
+def test_a_place_among_the_sites_that_is_none(partition: int, partitions: int) -> None:
+    environ = settings(partition=partition, partitions=partitions).to_environment()
+    with pytest.raises(ConfigError, match="FEDSM_PARTITION: is no place among at most 1000 sites"):
+        JobSettings.from_environment(environ)
+
+
+@pytest.mark.parametrize(("partition", "partitions"), [(0, 1), (999, 1000)])
+def test_a_place_among_the_sites(partition: int, partitions: int) -> None:
+    given = settings(partition=partition, partitions=partitions)
+    assert JobSettings.from_environment(given.to_environment()) == given
+
+
+class Sockets:
+    """Fails the test where anything is dialled."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fedsm.client.runtime.Session", self)
+        monkeypatch.setattr(socket.socket, "connect", self)
+
+    def __call__(self, *_: Any, **__: Any) -> None:
+        raise AssertionError("it dialled")
+
+
+def test_a_job_outside_its_limits_dials_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Sockets(monkeypatch)
+    base = workplace(tmp_path / "ml", {}, {"learning-rate": 3})
+    code = client_code(tmp_path / "code", "raise AssertionError('loaded')")
+    limits = {**LIMITS, "FEDSM_LIMIT_METRICS": ""}
+    found = Job(code, {**environment(base, settings()), **limits}).run()
+    assert isinstance(found, Failure)
+    assert found.exit == Exit.SETTINGS_WRONG == 20
+    assert re.search(r"learning-rate 3 is not a number from 0\.001 to 2", found.sentence)
+
+
+def test_a_job_whose_metrics_were_dropped_from_its_limits_dials_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Sockets(monkeypatch)
+    base = workplace(tmp_path / "ml", {})
+    code = client_code(tmp_path / "code", "raise AssertionError('loaded')")
+    found = Job(code, {**environment(base, settings()), "FEDSM_LIMIT_COUNT": "10"}).run()
+    assert isinstance(found, Failure)
+    assert found.exit == Exit.SETTINGS_WRONG
+    assert "FEDSM_LIMIT_METRICS" in found.sentence
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_message_without_the_journals_head_is_refused_where_there_are_limits(
+    limited: bool,
+) -> None:
+    asked: list[Message] = []
+
+    def app(message: Message, _: Any) -> Message:
+        asked.append(message)
+        return Message(RecordDict(), reply_to=message)
+
+    release = Release(frozenset(), 10) if limited else Release()
+    handler = AppHandler(app, Path(), run_config={}, node_config={}, release=release)  # type: ignore[arg-type]
+    message = instruction(
+        RecordDict(),
+        run_id=1,
+        message_id="m",
+        node_id=2,
+        message_type="query.else",
+        group_id="",
+        created_at=0.0,
+        ttl=60.0,
+    )
+    reply = handler(message)
+    assert reply.has_error() == limited == (not asked)
+    if limited:
+        assert reply.error.code == Exit.SETTINGS_WRONG
+        assert reply.error.reason == (
+            "Refused: the coordinator did not say where its journal stands."
+        )
+    message.content[JOURNAL] = HEAD
+    assert handler(message).has_content()
+
+
+def test_a_job_answers_no_more_rounds_than_its_owner_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in CREDENTIALS.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "app", raising=False)
+    code = client_code(tmp_path / "code", COUNTING)
+    with hub("north") as h:
+        base = workplace(tmp_path / "ml", {})
+        allowed = {
+            "FEDSM_LIMIT_ROUNDS": "2",
+            "FEDSM_LIMIT_ADDRESS": "127.0.0.0/8 0",
+            "FEDSM_LIMIT_METRICS": "num-examples",
+        }
+        environ = {**environment(base, h.settings("north", rounds=2)), **allowed}
+        found: list[Failure | None] = []
+        job = threading.Thread(target=lambda: found.append(Job(code, environ).run()), daemon=True)
+        job.start()
+        h.join()
+
+        # The coordinator may call every round the first one.
+        def train() -> Message:
+            return h.send("train", {"arrays": START}, {"server-round": 1})["north"]
+
+        assert [train().has_content() for _ in range(2)] == [True, True]
+        refused = train()
+        assert refused.has_error()
+        assert refused.error.code == Exit.SETTINGS_WRONG
+        assert "more rounds than the site's owner allows" in refused.error.reason
+        h.grid.finish(None, timeout=10)
+        job.join(30)
+    assert found[0] is not None
+    assert found[0].exit == Exit.SETTINGS_WRONG
