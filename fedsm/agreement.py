@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from fedsm.config import FederationConfig, Framework, Site
 from fedsm.errors import ConfigError
@@ -21,10 +21,12 @@ from fedsm.fields import (
     AccountId,
     ChannelName,
     ExternalId,
+    Host,
     Hyperparameter,
     InstanceType,
     KmsKeyArn,
     Limit,
+    Line,
     Model,
     Moment,
     Name,
@@ -51,6 +53,7 @@ METRICS = (
     "train_loss",
     "num-examples",
     "num-positives",
+    "classes-present",
     "seconds",
 )
 """Names of metrics that leave a job where the owner's terms name no others."""
@@ -59,6 +62,8 @@ METRICS = (
 class Invitation(Model):
     """What the server asks of one owner; written by ``fedsm site invite``.
 
+    Every text is of one line: the owner reads it among his own terms.
+
     Attributes
     ----------
     server_role_arn
@@ -66,7 +71,8 @@ class Invitation(Model):
     external_id
         Unique to this site; AWS does not treat it as a secret.
     addresses, port
-        Where the coordinator may be: ranges of its VPC, and its port. Jobs dial nowhere else.
+        Where the coordinator may be: ranges of its VPC, and its port, 0 for any. Jobs dial nowhere
+        else.
     sts_region
         Region whose STS the jobs sign their identity proof for.
     rounds
@@ -76,20 +82,27 @@ class Invitation(Model):
     """
 
     kind: Literal["invitation"] = "invitation"
-    fedsm: str
+    fedsm: Line
     federation: Name
     site: Name
     launch: Literal["pipeline", "direct"]
     server_account: AccountId
     server_role_arn: RoleArn
     external_id: ExternalId
-    addresses: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)]
+    addresses: Annotated[tuple[Host, ...], Field(min_length=1, max_length=16)]
     port: int = Field(ge=0, le=65535)
     sts_region: Region
     rounds: int = Field(ge=1, le=100_000)
     max_wait: float = Field(gt=0)
-    model: str = ""
+    model: Line = ""
     hyperparameters: Annotated[dict[Hyperparameter, Limit], Field(max_length=60)] = {}
+
+    @field_validator("server_role_arn")
+    @classmethod
+    def _of_the_server(cls, arn: str, info: ValidationInfo) -> str:
+        if account_of(arn) != info.data.get("server_account"):
+            raise ValueError("is not a role of server_account")
+        return arn
 
 
 class Terms(Model):
@@ -186,6 +199,11 @@ def partition_of(arn: str) -> str:
     return arn.split(":")[1]
 
 
+def account_of(arn: str) -> str:
+    """Account of an ARN."""
+    return arn.split(":")[4]
+
+
 def site_of(invitation: Invitation, terms: Terms) -> Site:
     """The site as ``federation.yaml`` will hold it, with the ARNs of the roles to be made."""
     aws = partition_of(invitation.server_role_arn)
@@ -210,7 +228,8 @@ def invitation_of(
     Raises
     ------
     ConfigError
-        The coordinator has no role or no range of addresses: an owner could bind it to nothing.
+        The coordinator has no role of its own account, or no range of addresses: an owner could
+        bind it to nothing.
     """
     coordinator, training = config.coordinator, config.training
     if coordinator.role_arn is None:
@@ -218,6 +237,12 @@ def invitation_of(
             "is missing",
             where="coordinator.role_arn",
             action="name the one role that owners shall trust",
+        )
+    if account_of(coordinator.role_arn) != coordinator.account_id:
+        raise ConfigError(
+            f"is not of the account {coordinator.account_id}",
+            where="coordinator.role_arn",
+            action="name a role of coordinator.account_id",
         )
     addresses = coordinator.vpc_cidrs or _single(coordinator.address, config.cloud)
     return Invitation(
@@ -283,12 +308,19 @@ def read(kind: type[Document], path: Path) -> Document:
         return kind.model_validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
         faults = tuple(
-            (".".join(str(part) for part in fault["loc"]), fault["msg"])
+            (".".join(str(part) for part in fault["loc"]), _sentence(fault["type"], fault["msg"]))
             for fault in error.errors(include_url=False, include_context=False, include_input=False)
         )
         raise ConfigError(
-            f"is no {kind.__name__.lower()}: {len(faults)} fault{'s' if len(faults) > 1 else ''}",
+            f"holds no valid {kind.__name__.lower()}: {len(faults)} "
+            f"fault{'s' if len(faults) > 1 else ''}",
             where=str(path),
             action="mend the fields below, or ask the other party for the file again",
             faults=faults,
         ) from None
+
+
+def _sentence(kind: str, message: str) -> str:
+    """A fault of one field in our words, where pydantic's are not for people."""
+    own = {"missing": "is missing", "extra_forbidden": "there is no such field"}
+    return own.get(kind, message.removeprefix("Value error, "))

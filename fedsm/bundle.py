@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedsm.assets import asset
 from fedsm.errors import BundleError
 
+CLIENT_CODE = "client_code"
 ENTRY_POINT = "train.py"
 REQUIREMENTS = "requirements.txt"
 WHEELHOUSE = "wheelhouse"
@@ -55,6 +57,28 @@ class Bundle:
 def object_key(sha256: str) -> str:
     """Key of a bundle below a site's ``code`` prefix."""
     return f"{sha256}/source.tar.gz"
+
+
+def of_project(directory: Path, code: Path | None = None) -> Bundle:
+    """The bundle of a project: its ``client_code/``, or the shipped, with its ``wheelhouse/``.
+
+    Parameters
+    ----------
+    directory : Path
+        The project's.
+    code : Path, optional
+        Other client code.
+
+    Raises
+    ------
+    BundleError
+        As :func:`build`.
+    """
+    own, wheels = directory / CLIENT_CODE, directory / WHEELHOUSE
+    return build(
+        code or (own if own.is_dir() else asset(CLIENT_CODE)),
+        wheelhouse=wheels if wheels.is_dir() else None,
+    )
 
 
 def build(client_code: Path, *, wheelhouse: Path | None = None) -> Bundle:

@@ -2,12 +2,12 @@
 
 Exit codes: 0 done, even where a site did not end well, which a line on standard error says;
 1 unexpected; 2 configuration, data or code bundle; 3 refused by AWS; 4 a job could not be created
-or ended early; 5 training or transport; 6 the local cloud; 130 interrupted.
+or ended early; 5 training or transport; 6 the local cloud; 7 evidence that does not verify;
+130 interrupted.
 """
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable
@@ -18,7 +18,19 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from fedsm import __version__
+from fedsm import __version__, evidence_cli, local_cli, site_cli
+from fedsm.cli_options import (
+    HERE,
+    Config,
+    Json,
+    Launch,
+    Overrides,
+    RunId,
+    Sites,
+    load_federation,
+    print_json,
+    print_lines,
+)
 from fedsm.errors import FedsmError
 
 app = typer.Typer(
@@ -28,48 +40,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-local_app = typer.Typer(help="The local cloud of a project's directory.", no_args_is_help=True)
-app.add_typer(local_app, name="local")
-
-Config = Annotated[
-    Path, typer.Option("--config", "-c", help="federation.yaml, or the directory it lies in.")
-]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a field: training.rounds=5.")
-]
-Sites = Annotated[list[str] | None, typer.Option("--site", help="Only this site; repeatable.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-RunId = Annotated[str | None, typer.Argument(help="Run id; the latest without it.")]
-Directory = Annotated[Path, typer.Argument(help="The project's directory.")]
-
-HERE = Path()
-
-
-def _federation(config: Path, overrides: list[str] | None) -> Any:
-    from fedsm.config import parse_override
-    from fedsm.federation import Federation
-
-    return Federation.load(config, dict(parse_override(text) for text in overrides or []))
+app.add_typer(evidence_cli.app, name="evidence")
+app.add_typer(local_cli.app, name="local")
+app.add_typer(site_cli.app, name="site")
 
 
 def _run(config: Path, run: str | None) -> Any:
-    """A run by its journal alone: ``federation.yaml`` is read only where credentials are needed."""
+    """A run by its journal alone: ``federation.yaml`` need not be there."""
     from fedsm.run import Run
 
     is_file = config.is_file() or config.suffix in (".yaml", ".yml")
     place = config.parent if is_file else config
-    return Run.open(place.resolve(), run, lambda: _federation(config, None))
-
-
-def _print_json(data: Any) -> None:
-    json.dump(data, sys.stdout, indent=1, allow_nan=False)
-    sys.stdout.write("\n")
-
-
-def _print_lines(out: Console, lines: list[str]) -> None:
-    """Print lines unbroken, so that a path can be copied from them."""
-    for line in lines:
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+    return Run.open(place.resolve(), run)
 
 
 @app.command()
@@ -77,11 +59,12 @@ def init(
     directory: Annotated[Path, typer.Argument(help="A new directory.")],
     dataset: Annotated[str, typer.Option(help="breast-cancer or heart-disease.")] = "breast-cancer",
     data: Annotated[Path | None, typer.Option(help="Directory of the dataset's files.")] = None,
+    launch: Launch = None,
 ) -> None:
     """Write a federation that runs at once on the local cloud."""
     from fedsm.scaffold import write
 
-    write(directory, dataset, data)
+    write(directory, dataset, data, launch=launch)
     print(f"wrote {directory / 'federation.yaml'}; run it: fedsm train --config {directory}")
 
 
@@ -92,22 +75,25 @@ def demo(
     directory: Annotated[
         Path | None, typer.Option(help="Where to put it; fedsm-demo/DATASET without it.")
     ] = None,
+    launch: Launch = "pipeline",
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Run a whole federation on a local cloud of its own: accounts, jobs, rounds, models."""
+    """Run a whole federation on a local cloud of its own: onboarding, jobs, rounds, models."""
     from fedsm import local
     from fedsm.report import console
     from fedsm.scaffold import write
 
     place = directory or Path("fedsm-demo") / dataset
-    write(place, dataset, data, replace=True)
+    names = write(place, dataset, data, launch=launch, invited=True, replace=True)
     local.down(place)
     try:
+        for line in load_federation(place, overrides).onboard(names):
+            print_lines(console(stderr=as_json), [line])
         run = _train(place, overrides, None, as_json)
         done = [s.name for s in run.status().sites.values() if s.status == "Completed"]
         kept = [f"{site}: {run.fetch(site, place / 'models')}" for site in done]
-        _print_lines(
+        print_lines(
             console(stderr=as_json),
             ["Copies of the sites' models, fetched with each owner's credentials:", *kept],
         )
@@ -123,9 +109,13 @@ def publish(
     overrides: Overrides = None,
 ) -> None:
     """Put the code bundle into the owners' buckets, with the owners' credentials."""
-    federation = _federation(config, overrides)
+    from fedsm.report import console
+
+    federation = load_federation(config, overrides)
     for site in sites or [site.name for site in federation.config.sites]:
         print(f"{site}: {federation.publish(site)}")
+        if federation.config.mode == "pipeline":
+            print_lines(console(), federation.how_to_approve(site))
 
 
 @app.command()
@@ -136,9 +126,9 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show the whole launch as data. Calls nothing."""
-    planned = _federation(config, overrides).plan(sites=sites)
+    planned = load_federation(config, overrides).plan(sites=sites)
     if as_json:
-        _print_json(planned.as_data())
+        print_json(planned.as_data())
         return
     from fedsm.report import console
 
@@ -148,7 +138,7 @@ def plan(
     for launch in planned.launches:
         out.rule(f"{launch.site}, account {launch.account_id}, {launch.region}")
         out.print(f"assume {launch.role_arn}", highlight=False, soft_wrap=True)
-        out.print("sagemaker:CreateTrainingJob")
+        out.print(launch.call)
         out.print_json(data=dict(launch.request))
 
 
@@ -169,7 +159,7 @@ def _train(
     from fedsm.progress import Progress
     from fedsm.report import console, summary, whereabouts
 
-    federation = _federation(config, overrides)
+    federation = load_federation(config, overrides)
     out = console(stderr=as_json)
     run_id = federation.new_run_id()
     try:
@@ -180,16 +170,16 @@ def _train(
             run = federation.attach(run_id)
             state = run.status()
             if as_json:
-                _print_json({**state.as_data(), "journal": str(run.journal)})
+                print_json({**state.as_data(), "journal": str(run.journal)})
             else:
                 out.print(summary(state))
-                _print_lines(out, [*whereabouts(state), f"Journal: {run.journal}"])
+                print_lines(out, [*whereabouts(state), f"Journal: {run.journal}"])
 
 
 def _print_shortfall(run: Any) -> None:
     from fedsm.report import console, shortfall
 
-    _print_lines(console(stderr=True), [line] if (line := shortfall(run.status())) else [])
+    print_lines(console(stderr=True), [line] if (line := shortfall(run.status())) else [])
 
 
 @app.command()
@@ -200,14 +190,14 @@ def status(run: RunId = None, config: Config = HERE, as_json: Json = False) -> N
     handle = _run(config, run)
     state = handle.status()
     if as_json:
-        _print_json({**state.as_data(), "journal": str(handle.journal)})
+        print_json({**state.as_data(), "journal": str(handle.journal)})
         return
     gone = "" if state.ended or handle.alive else " (its coordinator is gone)"
     out = console()
     why = f": {state.reason}" if state.reason else ""
     out.print(f"{state.run} {state.status}{gone}{why}", highlight=False, markup=False)
     out.print(summary(state))
-    _print_lines(out, [*whereabouts(state), f"Journal: {handle.journal}"])
+    print_lines(out, [*whereabouts(state), f"Journal: {handle.journal}"])
 
 
 @app.command()
@@ -217,14 +207,15 @@ def history(run: RunId = None, config: Config = HERE, as_json: Json = False) -> 
 
     handle = _run(config, run)
     if as_json:
-        _print_json(handle.history())
+        print_json(handle.history())
         return
     state = handle.status()
     out = console()
     out.print(rounds_table(state, last=max(1, len(state.rounds))))
     for site in state.sites.values():
-        for error in site.errors:
-            out.print(f"{site.name}: {error}", highlight=False, markup=False)
+        withheld = [f"withheld: {', '.join(site.withheld)}"] if site.withheld else []
+        for line in (*withheld, *site.errors):
+            out.print(f"{site.name}: {line}", highlight=False, markup=False)
 
 
 @app.command()
@@ -248,34 +239,6 @@ def stop(run: RunId = None, config: Config = HERE) -> None:
     handle = _run(config, run)
     handle.stop()
     print(f"{handle.id}: asked to stop")
-
-
-@local_app.command("up")
-def local_up(directory: Directory = HERE) -> None:
-    """Start the local cloud, and set up accounts, roles, data and code as federation.yaml says."""
-    endpoint = _federation(directory, None).set_up().endpoint
-    print(f"{endpoint.url}, {endpoint.isolation}, accounts {', '.join(endpoint.accounts)}")
-
-
-@local_app.command("status")
-def local_status(directory: Directory = HERE) -> None:
-    """Say whether the local cloud is up, and where."""
-    from fedsm import local
-
-    endpoint = local.status(directory)
-    if endpoint is None:
-        print("down")
-    else:
-        print(f"up: {endpoint.url}, process {endpoint.pid}, {endpoint.isolation}")
-
-
-@local_app.command("down")
-def local_down(directory: Directory = HERE) -> None:
-    """Stop the local cloud and its jobs."""
-    from fedsm import local
-
-    local.down(directory)
-    print("down")
 
 
 def _version(show: bool) -> None:

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedsm import bundle as bundles
 from fedsm import config as configuration
-from fedsm.assets import asset
+from fedsm.agreement import partition_of
+from fedsm.agreements import AGREEMENTS
 from fedsm.aws.artifacts import publish
-from fedsm.bundle import Bundle
-from fedsm.clouds import AwsCloud, Cloud, LocalCloud
+from fedsm.bundle import Bundle, of_project
+from fedsm.clouds import AwsCloud, Cloud, LocalCloud, role_session
 from fedsm.config import FederationConfig
-from fedsm.coordinator import Coordinator, Hooks, make_join_ids, make_plan, strategy_of
+from fedsm.coordinator import Coordinator
 from fedsm.errors import ConfigError
 from fedsm.evaluation import on_test_rows
 from fedsm.events import Event
+from fedsm.hooks import Hooks, strategy_of
+from fedsm.launch import make_join_ids, make_plan
+from fedsm.names import role_arn
 from fedsm.plan import LaunchPlan
-from fedsm.provision import provision, publisher_client
+from fedsm.provision import onboard, provision
 from fedsm.run import RUNS, Run, run_ids
 from fedsm.transport.identity import make_certificate
 
 _RUN_ID = re.compile(r"(?=.{1,60}$)[a-z0-9](-?[a-z0-9])*")
-
-DATA = "data"
-CLIENT_CODE = "client_code"
-WHEELHOUSE = "wheelhouse"
 
 
 class Federation:
@@ -73,12 +72,7 @@ class Federation:
     @property
     def bundle(self) -> Bundle:
         """The local client code as a bundle: ``client_code/`` beside the file, or the shipped."""
-        own = self.directory / CLIENT_CODE
-        wheels = self.directory / WHEELHOUSE
-        return bundles.build(
-            own if own.is_dir() else asset(CLIENT_CODE),
-            wheelhouse=wheels if wheels.is_dir() else None,
-        )
+        return of_project(self.directory)
 
     @property
     def cloud(self) -> Cloud:
@@ -87,7 +81,7 @@ class Federation:
             # Each time: it may be down, and the data may have changed.
             return LocalCloud(self.directory, self.config, self._provision)
         if self._cloud is None:
-            self._cloud = AwsCloud(self.config)
+            self._cloud = AwsCloud(self.config.coordinator.region)
         return self._cloud
 
     def plan(self, *, sites: Iterable[str] | None = None, run: str | None = None) -> LaunchPlan:
@@ -118,12 +112,11 @@ class Federation:
         """
         chosen = self.config.subset([site]).sites[0]
         cloud = self.cloud
-        s3 = (
-            publisher_client(cloud, chosen)
-            if isinstance(cloud, LocalCloud)
-            else cloud.owner(chosen).client("s3")
+        publisher = role_arn(
+            chosen.account_id, self.config.name, site, "publisher", partition_of(chosen.role_arn)
         )
-        return publish(s3, chosen, self.bundle)
+        session = role_session(cloud.owner(chosen), site, publisher, chosen.region)
+        return publish(session.client("s3"), chosen, self.bundle)
 
     def train(
         self,
@@ -178,7 +171,7 @@ class Federation:
         )
         if on_event is not None:
             coordinator.journal.subscribe(on_event)
-        handle = Run(self.directory / RUNS / run_id, self)
+        handle = Run(self.directory / RUNS / run_id)
         if wait:
             coordinator.conduct()
         else:
@@ -193,7 +186,7 @@ class Federation:
         ConfigError
             There is no such run.
         """
-        return Run.open(self.directory, run, self)
+        return Run.open(self.directory, run)
 
     def runs(self) -> list[str]:
         """Ids of the runs of this directory, oldest first."""
@@ -219,14 +212,67 @@ class Federation:
             raise ConfigError(
                 "the federation is on AWS",
                 where="cloud",
-                action="let each owner create roles and buckets from the documents in policies.py",
+                action="let each owner set his account up: fedsm site accept",
             )
         return LocalCloud(self.directory, self.config, partial(self._provision, again=True))
+
+    def onboard(self, sites: Iterable[str]) -> Iterator[str]:
+        """Take owners in whose terms lie in ``agreements/``, on the local cloud.
+
+        Each is invited, accepts, publishes, approves and is added to ``federation.yaml``, which is
+        to be read anew afterwards.
+
+        Returns
+        -------
+        iterator of str
+            What was done, line by line.
+
+        Raises
+        ------
+        FedsmError
+            Whatever an owner would see.
+        """
+        made: list[str] = []
+        LocalCloud(
+            self.directory,
+            self.config,
+            lambda cloud: made.extend(
+                onboard(cloud, self.config, self.directory, sites, self.bundle)
+            ),
+        )
+        return iter(made)
+
+    def how_to_approve(self, site: str) -> list[str]:
+        """What the site's owner does next, after a bundle was published."""
+        digest = self.bundle.sha256
+        if self.config.cloud == "aws":
+            return [f"{site}: next, by its owner's approver: fedsm site approve {digest}"]
+        account = self.config.subset([site]).sites[0].account_id
+        place = self.directory / AGREEMENTS / site
+        return [
+            f"{site}: next, as its owner's approver:",
+            f'  eval "$(fedsm local env {account} {self.directory})"',
+            f"  fedsm site approve {digest} {place}",
+        ]
 
     def _chosen(self, sites: Iterable[str] | None) -> FederationConfig:
         if isinstance(sites, str):
             sites = [sites]
-        return self.config if sites is None else self.config.subset(sites)
+        if not self.config.sites:
+            raise ConfigError(
+                "there is no site yet",
+                where="sites",
+                action="invite a data owner with `fedsm site invite SITE`, and put its acceptance "
+                "in with `fedsm site add`",
+            )
+        config = self.config if sites is None else self.config.subset(sites)
+        if config.min_sites > len(config.sites):
+            raise ConfigError(
+                f"{config.min_sites} is more than the {len(config.sites)} sites",
+                where="training.min_sites",
+                action="lower it, or add sites with `fedsm site add`",
+            )
+        return config
 
     def _provision(self, cloud: LocalCloud, *, again: bool = False) -> None:
-        provision(cloud, self.config, self.directory / DATA, self.bundle, again=again)
+        provision(cloud, self.config, self.directory, lambda: self.bundle, again=again)

@@ -9,17 +9,28 @@ from typing import Any
 
 import yaml
 
+from fedsm.agreement import Terms
+from fedsm.agreements import AGREEMENTS
 from fedsm.assets import asset
 from fedsm.config import FederationConfig
 from fedsm.datasets import Dataset, breast_cancer, heart_disease, write_channels
 from fedsm.errors import ConfigError
+from fedsm.names import role_arn
 
 SERVER_ACCOUNT = "111111111111"
 REGION = "us-east-1"
 DATASETS = ("breast-cancer", "heart-disease")
-WRITTEN = ("federation.yaml", "data", "client_code")
+LAUNCHES = ("pipeline", "direct")
+WRITTEN = ("federation.yaml", "data", "client_code", AGREEMENTS)
 REPLACEABLE = Path(".fedsm") / "demo"
 """Marks a directory whose content is fedsm's own, to be written again at will."""
+
+_LIMITS = {
+    "local-steps": {"low": 1, "high": 100},
+    "learning-rate": {"low": 0.001, "high": 10.0},
+    "c": {"low": 0.0001, "high": 10000.0},
+}
+"""What the owners allow beyond the values of the hyperparameters."""
 
 _HEAD = """\
 # A federation on the local cloud. Every field: docs/federation.md.
@@ -52,19 +63,42 @@ def load_dataset(name: str, data: Path | None, seed: int = 0) -> Dataset:
     )
 
 
-def write(directory: Path, dataset: str, data: Path | None, *, replace: bool = False) -> None:
+def write(
+    directory: Path,
+    dataset: str,
+    data: Path | None,
+    *,
+    launch: str | None = None,
+    invited: bool = False,
+    replace: bool = False,
+) -> list[str]:
     """Write ``federation.yaml``, ``data/`` and ``client_code/`` into ``directory``.
 
     Parameters
     ----------
+    launch : {"pipeline", "direct"}, optional
+        How jobs are started; without it, as the configuration's default says.
+    invited : bool
+        Leave the sites to onboarding: instead of them their owners' terms are written.
     replace : bool
         Overwrite what an earlier call with ``replace`` wrote, and nothing else; runs are kept.
+
+    Returns
+    -------
+    list of str
+        The sites' names.
 
     Raises
     ------
     ConfigError
-        One of the three is there already and is not such a call's, or ``directory`` is a file.
+        One of them is there already and is not such a call's, or ``directory`` is a file.
     """
+    if launch not in (None, *LAUNCHES):
+        raise ConfigError(
+            f"there is no launch {launch!r}",
+            where="--launch",
+            action=f"choose from {', '.join(LAUNCHES)}",
+        )
     marker = directory / REPLACEABLE
     _refuse_to_overwrite(directory, replaceable=replace and marker.is_file())
     rows = load_dataset(dataset, data)
@@ -83,10 +117,18 @@ def write(directory: Path, dataset: str, data: Path | None, *, replace: bool = F
         directory / "client_code",
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-    values = local_federation(rows)
+    values = local_federation(rows, launch)
+    if invited:
+        for site in values["sites"]:
+            file = directory / AGREEMENTS / site["name"] / "terms.yaml"
+            file.parent.mkdir(parents=True)
+            terms = {key: value for key, value in site.items() if key in Terms.model_fields}
+            file.write_text(yaml.safe_dump(terms, sort_keys=False), encoding="utf-8")
+        values["sites"] = []
     FederationConfig.model_validate(values)
     text = _HEAD + yaml.safe_dump(values, sort_keys=False)
     (directory / "federation.yaml").write_text(text, encoding="utf-8")
+    return list(rows.sites)
 
 
 def _refuse_to_overwrite(directory: Path, *, replaceable: bool) -> None:
@@ -111,18 +153,20 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def local_federation(dataset: Dataset) -> dict[str, Any]:
+def local_federation(dataset: Dataset, launch: str | None = None) -> dict[str, Any]:
     """``federation.yaml`` of a dataset: one account a site, a server account, local cloud."""
+    limits = {"limits": _LIMITS} if launch == "pipeline" else {}
     return {
         "cloud": "local",
         "name": dataset.name,
+        **({"launch": launch} if launch else {}),
         "coordinator": {
             "account_id": SERVER_ACCOUNT,
             "region": REGION,
             "role_arn": f"arn:aws:iam::{SERVER_ACCOUNT}:role/fedsm-coordinator",
             "port": 0,
         },
-        "sites": [_site(name, i) for i, name in enumerate(dataset.sites)],
+        "sites": [_site(dataset.name, name, i) for i, name in enumerate(dataset.sites)],
         "training": {
             "rounds": 10,
             "strategy": "fedavg",
@@ -134,6 +178,7 @@ def local_federation(dataset: Dataset) -> dict[str, Any]:
                 "learning-rate": 0.5,
                 "c": 1.0,
             },
+            **limits,
             "test": "data/test.csv",
             "join_deadline": 120,
             "round_deadline": 60,
@@ -142,16 +187,16 @@ def local_federation(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _site(name: str, index: int) -> dict[str, Any]:
+def _site(federation: str, name: str, index: int) -> dict[str, Any]:
     account = f"{222222222222 + index * 111111111111:012d}"
     bucket = f"{name}-{account}"
     return {
         "name": name,
         "account_id": account,
         "region": REGION,
-        "role_arn": f"arn:aws:iam::{account}:role/fedsm-kickoff",
+        "role_arn": role_arn(account, federation, name, "kickoff"),
         "external_id": f"{name}-fedsm",
-        "execution_role_arn": f"arn:aws:iam::{account}:role/fedsm-execution",
+        "execution_role_arn": role_arn(account, federation, name, "execution"),
         "channels": {
             channel: f"s3://{bucket}-data/{channel}/" for channel in ("train", "validation")
         },

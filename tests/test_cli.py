@@ -45,7 +45,8 @@ def test_plan_is_one_json_document_and_needs_no_account(place: Path) -> None:
 
 def test_plan_for_people(place: Path) -> None:
     done = fedsm("plan", "--site", "b", place=place)
-    assert "trusted server mode" in done.stdout
+    assert "each site's owner chose" in done.stdout
+    assert "sagemaker:StartPipelineExecution" in done.stdout
     assert "account 333333333333" in done.stdout
     assert "222222222222" not in done.stdout
 
@@ -56,6 +57,8 @@ def test_plan_for_people(place: Path) -> None:
         (["plan", "--config", "nowhere"], 2, "cannot be read"),
         (["plan", "--set", "training.rounds=0"], 2, "training.rounds"),
         (["plan", "--set", "rounds"], 2, "section.field=value"),
+        (["plan", "--set", "training.min_sites=7"], 2, "7 is more than the 2 sites"),
+        (["plan", "--set", "sites=[]"], 2, "fedsm site invite"),
         (["plan", "--site", "z"], 2, "no such site: z"),
         (["status"], 2, "there is no run"),
         (["init", "."], 2, "holds a federation already"),

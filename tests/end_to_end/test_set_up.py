@@ -14,10 +14,12 @@ import yaml
 from botocore.exceptions import ClientError
 
 from fedsm import Federation, local
-from fedsm.errors import AccessError, LocalCloudError
+from fedsm.errors import AccessError, ConfigError, LocalCloudError
+from fedsm.names import role_name
 from fedsm.scaffold import write
 
-KICKOFF = "fedsm-kickoff"
+FEDERATION = "breast-cancer"
+KICKOFF = role_name(FEDERATION, "north", "kickoff")
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +142,8 @@ def test_a_second_process_waits_for_the_first(place: Path) -> None:
         "federation = Federation.load(sys.argv[1])\n"
         "for site in federation.config.sites:\n"
         "    owner = federation.cloud.owner(site)\n"
-        "    owner.client('iam').get_role(RoleName='fedsm-execution')\n"
+        "    role = site.execution_role_arn.rpartition('/')[2]\n"
+        "    owner.client('iam').get_role(RoleName=role)\n"
         "    uri = site.channels['validation'].removeprefix('s3://').partition('/')\n"
         "    owner.client('s3').head_object(Bucket=uri[0], Key=uri[2] + 'validation.csv')\n"
     )
@@ -158,20 +161,59 @@ def test_a_site_that_joins_does_not_renew_the_others_consent(place: Path, writte
     newcomer = next(s for s in sites if s["name"] not in ("north", "west"))
     edit(place, lambda v: v["sites"].append(newcomer))
     assert Federation.load(place).cloud.isolation
-    assert KICKOFF in roles(place, newcomer["name"])
+    joined = role_name(FEDERATION, newcomer["name"], "kickoff")
+    assert joined in roles(place, newcomer["name"])
     assert client(place, "iam").list_role_policies(RoleName=KICKOFF)["PolicyNames"] == []
 
 
 def test_consent_is_renewed_by_set_up_alone(place: Path) -> None:
     assert Federation.load(place).cloud.isolation
-    other = "arn:aws:iam::222222222222:role/other"
-    edit(place, lambda v: v["sites"][0].update(role_arn=other))
+    iam = client(place, "iam")
+
+    def longest() -> bool:
+        rights = iam.get_role_policy(RoleName=KICKOFF, PolicyName="fedsm")["PolicyDocument"]
+        return "'600'" in str(rights)
+
+    edit(place, lambda v: v["sites"][0].update(max_runtime=600))
     (place / "data" / "north" / "train" / "train.csv").write_text("changed")
     assert Federation.load(place).cloud.isolation
     assert objects(place)["train/train.csv"] == b"changed"
-    assert "other" not in roles(place)
+    assert not longest()
     Federation.load(place).set_up()
-    assert "other" in roles(place)
+    assert longest()
+
+
+def test_other_roles_than_onboarding_makes_are_named(place: Path) -> None:
+    other = "arn:aws:iam::222222222222:role/other"
+    edit(place, lambda v: v["sites"][0].update(role_arn=other))
+    with pytest.raises(ConfigError, match=r"sites\.north\.role_arn") as caught:
+        Federation.load(place).set_up()
+    assert f"write arn:aws:iam::222222222222:role/{KICKOFF}" in str(caught.value)
+
+
+def test_an_owner_of_its_own_is_left_alone(place: Path) -> None:
+    shutil.rmtree(place / "data" / "west")
+    with pytest.raises(LocalCloudError, match="fedsm site invite west"):
+        Federation.load(place).set_up()
+    record = place / "agreements" / "west" / "acceptance.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    Federation.load(place).set_up()
+    assert KICKOFF in roles(place)
+    assert not [name for name in roles(place, "west") if "fedsm" in name]
+
+
+def test_the_coordinator_may_take_the_roles_of_all_sites(place: Path, written: Path) -> None:
+    assert Federation.load(place).cloud.isolation
+    sites = yaml.safe_load((written / "federation.yaml").read_text())["sites"]
+    newcomer = next(s for s in sites if s["name"] not in ("north", "west"))
+    edit(place, lambda v: v["sites"].append(newcomer))
+    assert Federation.load(place).cloud.isolation
+    endpoint = local.status(place)
+    assert endpoint is not None
+    iam = endpoint.session("111111111111", "us-east-1").client("iam")
+    rights = iam.get_role_policy(RoleName="fedsm-coordinator", PolicyName="fedsm")
+    assert newcomer["role_arn"] in str(rights["PolicyDocument"])
 
 
 def test_data_for_a_bucket_that_is_not_set_up(place: Path) -> None:
