@@ -16,6 +16,7 @@
     │   └── StoppedEarly          asked to stop before there was a model
     ├── DataError                 a site's rows cannot be used
     ├── TrackingError             an experiment tracker refused
+    ├── EvidenceError             a journal or an evidence pack is not whole
     └── LocalCloudError           the embedded local cloud
 
 A message names the site or account, what failed, and what the person who can mend it does next. It
@@ -141,6 +142,12 @@ class DataError(FedsmError):
 
 class TrackingError(FedsmError):
     """An experiment tracker refused."""
+
+
+class EvidenceError(FedsmError):
+    """A journal or an evidence pack is not as it was written; names line or file."""
+
+    exit_code = 7
 
 
 class LocalCloudError(FedsmError):

@@ -8,18 +8,29 @@ Kinds of event, and their data:
 
 =================  ==================================================================
 run-started        run, federation, rounds, strategy, options, hyperparameters, sites,
-                   bundle, cloud, min_sites, model, isolation
+                   bundle, cloud, min_sites, model, isolation, launch, coordinator
+role-assumed       site (or coordinator), role, session, source_identity
+planned            sha256 (of plan.json)
 call               site, action, phase (begin|end|failed), detail
-job-created        site, account, job, arn
+execution-started  site, account, pipeline, execution, bundle, parameters
+job-created        site, account, job, arn, bundle, execution
 job-status         site, job, status, secondary, reason, seconds, artifacts
 site-joined        site, device, again
 site-lost          site, reason
-preparation        sites, examples, classes, statistics (names of what left each site)
+site-refused       peer, reason
+preparation        sites, examples, statistics (names of what left each site),
+                   withheld (site to what its owner's terms held back)
+initial            site (that gave the first arrays)
 round-started      round, sites
-site-metrics       round, phase (train|evaluate), site, metrics, seconds, sent, received
+site-metrics       round, phase (train|evaluate), site, metrics, seconds, sent,
+                   received, withheld (names)
 site-error         round, phase, site, error
-round-ended        round, seconds, train, evaluate, server (metrics, each may be empty)
+round-ended        round, seconds, train, evaluate, server (metrics, each may be empty),
+                   traffic (site to bytes sent and received since the last one)
 checkpoint         round, path, sha256
+model              model, model_sha256
+closing            sites (those that took the final model)
+traffic            sites (site to bytes sent and received in all)
 calls              calls: site to API operation to how often it was called
 tracking           tracker, status (retrying|recovered|left-out|behind), error
 run-ended          status (Completed|Failed|Stopped), reason, model, model_sha256
@@ -60,9 +71,15 @@ class Event:
     hash: str
 
 
-def _digest(seq: int, time: str, kind: str, data: Mapping[str, Any], prev: str) -> str:
+def digest_of(seq: int, time: str, kind: str, data: Mapping[str, Any], prev: str) -> str:
+    """Hash of a line."""
     body = {"seq": seq, "time": time, "kind": kind, "data": data, "prev": prev}
     return hashlib.sha256(_dumps(body).encode()).hexdigest()
+
+
+def canonical(row: Mapping[str, Any]) -> bytes:
+    """A line as the journal writes it, with its line feed."""
+    return _dumps(row).encode() + b"\n"
 
 
 def _dumps(value: Any) -> str:
@@ -113,6 +130,12 @@ class Journal:
         """Hash of the last line."""
         return self._at.head
 
+    @property
+    def tip(self) -> tuple[int, str]:
+        """Number and hash of the last line: what whoever keeps it can later hold the journal to."""
+        at = self._at
+        return at.seq - 1, at.head
+
     def subscribe(self, subscriber: Callable[[Event], None]) -> None:
         """Call ``subscriber`` with every event from now on."""
         with self._lock:
@@ -124,9 +147,9 @@ class Journal:
             self._settle()
             at, plain = self._at, _plain(data)
             time = datetime.now(UTC).isoformat(timespec="milliseconds")
-            digest = _digest(at.seq, time, kind, plain, at.head)
+            digest = digest_of(at.seq, time, kind, plain, at.head)
             event = Event(at.seq, time, kind, plain, at.head, digest)
-            line = _dumps(
+            raw = canonical(
                 {
                     "seq": event.seq,
                     "time": time,
@@ -136,7 +159,6 @@ class Journal:
                     "hash": digest,
                 }
             )
-            raw = line.encode() + b"\n"
             self._next = _Place(at.seq + 1, digest, at.size + len(raw))
             os.write(self._file, raw)
             if not self._settle():
@@ -190,7 +212,7 @@ def read(path: Path) -> Iterator[Event]:
             try:
                 row = json.loads(raw)
                 event = Event(**row)
-                digest = _digest(event.seq, event.time, event.kind, event.data, event.prev)
+                digest = digest_of(event.seq, event.time, event.kind, event.data, event.prev)
             except (ValueError, TypeError) as error:
                 raise _broken(path, number, "is not an event") from error
             if event.seq != expected or event.prev != prev:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp.exception import InconsistentMessageReplies
 from flwr.serverapp.strategy import Strategy
 
 from fedsm.errors import FedsmError, JobError, QuorumLost, StoppedEarly, TrainingError
 from fedsm.events import Journal
+from fedsm.exchange import Exchange
 from fedsm.learning import checks
 from fedsm.learning.arrays import save_npz
 from fedsm.learning.metrics import WEIGHT
@@ -99,10 +99,15 @@ class Loop:
     ) -> None:
         self._grid = grid
         self._strategy = strategy
-        self._weight = weight_key(strategy)
-        self._needed = needed_metrics(strategy)
         self._settings = settings
         self._journal = journal
+        self._exchange = Exchange(
+            grid,
+            journal,
+            settings.round_deadline,
+            weight=weight_key(strategy),
+            needed=needed_metrics(strategy),
+        )
         self._checkpoints = checkpoints
         self._initial = initial
         self._evaluate_fn = evaluate_fn
@@ -110,8 +115,6 @@ class Loop:
         self._ended = ended
         self._stopping = stopping
         self._summary: Summary | None = None
-        self._traffic: dict[str, tuple[int, int]] = {}
-        self._rows: dict[str, int] = {}
 
     def run(self) -> Outcome:
         """Wait for the sites, then go through the rounds.
@@ -154,7 +157,7 @@ class Loop:
                 "evaluate": evaluate,
                 "server": server,
             }
-            self._journal.append("round-ended", **row)
+            self._journal.append("round-ended", **row, traffic=self._exchange.traffic("round"))
             outcome.history.append(row)
         return outcome
 
@@ -221,7 +224,7 @@ class Loop:
                     number, arrays, self._config(number), Snapshot(self._grid, live)
                 )
             )
-        replies = self._exchange(number, "train", messages, arrays)
+        replies = self._exchange.models(number, "train", messages, arrays)
         if messages and len(replies) < self._settings.min_sites:
             raise self._too_few(number, "train", len(replies))
         aggregated, metrics = self._aggregate(
@@ -244,7 +247,7 @@ class Loop:
                     number, arrays, self._config(number), Snapshot(self._grid, live)
                 )
             )
-        replies = self._exchange(number, "evaluate", messages, None)
+        replies = self._exchange.models(number, "evaluate", messages, None)
         if not replies:
             return {}
         metrics = self._aggregate(
@@ -267,76 +270,6 @@ class Loop:
     def _prepared(self) -> dict[str, Any]:
         return {} if self._summary is None else self._summary.to_config()
 
-    def _exchange(
-        self,
-        number: int,
-        phase: str,
-        messages: Sequence[Message],
-        reference: ArrayRecord | None,
-    ) -> list[Message]:
-        """Send, wait, and return the usable replies; journal every site's metrics or fault."""
-        began = time.monotonic()
-        replies = list(self._grid.send_and_receive(messages, timeout=self._settings.round_deadline))
-        seconds = time.monotonic() - began
-        answered = {reply.metadata.src_node_id for reply in replies}
-        for message in messages:
-            if message.metadata.dst_node_id not in answered:
-                self._fault(
-                    number,
-                    phase,
-                    self._grid.site_of(message.metadata.dst_node_id),
-                    f"no reply within the round deadline of {self._settings.round_deadline:g} s",
-                )
-        usable = []
-        for reply in sorted(replies, key=lambda r: r.metadata.src_node_id):
-            site = self._grid.site_of(reply.metadata.src_node_id)
-            found = checks.fault(reply, reference, self._weight, self._needed if reference else ())
-            if found is None and reference is not None and site in self._rows:
-                weight = checks.metrics_of(reply)[self._weight]
-                if self._weight == WEIGHT and weight > self._rows[site]:
-                    found = f"metric {WEIGHT!r} is larger than the rows it declared"
-            if found:
-                self._fault(number, phase, site, found)
-            else:
-                usable.append(reply)
-        usable = self._consistent(number, phase, usable)
-        traffic = self._grid.traffic()
-        for reply in usable:
-            site = self._grid.site_of(reply.metadata.src_node_id)
-            sent, received = traffic.get(site, (0, 0))
-            before = self._traffic.get(site, (0, 0))
-            self._traffic[site] = (sent, received)
-            self._journal.append(
-                "site-metrics",
-                round=number,
-                phase=phase,
-                site=site,
-                metrics=checks.metrics_of(reply),
-                seconds=seconds,
-                sent=sent - before[0],
-                received=received - before[1],
-            )
-        return usable
-
-    def _consistent(self, number: int, phase: str, replies: list[Message]) -> list[Message]:
-        """Leave out sites whose records differ from those of most: Flower refuses a mix."""
-        shapes = Counter(checks.shape_of(reply) for reply in replies)
-        if len(shapes) < 2:
-            return replies
-        usual = shapes.most_common(1)[0][0]
-        kept = []
-        for reply in replies:
-            if checks.shape_of(reply) == usual:
-                kept.append(reply)
-                continue
-            odd = sorted(
-                set(checks.metrics_of(reply)) ^ {name for _, pairs in usual[1] for name, _ in pairs}
-            )
-            differing = f" in {', '.join(odd[:5])}" if odd else " in names or kinds"
-            site = self._grid.site_of(reply.metadata.src_node_id)
-            self._fault(number, phase, site, f"its records differ from the other sites'{differing}")
-        return kept
-
     def _aggregate(self, number: int, aggregate: Callable[[], Any]) -> Any:
         try:
             return aggregate()
@@ -353,9 +286,6 @@ class Loop:
                 "client code of all sites returns the same arrays and metrics",
             ) from error
 
-    def _fault(self, number: int, phase: str, site: str, error: str) -> None:
-        self._journal.append("site-error", round=number, phase=phase, site=site, error=error)
-
     def _too_few(self, number: int, phase: str, usable: int) -> QuorumLost:
         why = f" ({_grouped(ended)})" if (ended := self._ended()) else ""
         return QuorumLost(
@@ -367,13 +297,14 @@ class Loop:
     # Before round 1
 
     def _prepare(self) -> Summary:
-        replies, faults = usable(self._query("statistics", self._live()))
+        answers, withheld = self._exchange.query("statistics", self._live(), {})
+        replies, faults = usable(answers)
         for site, found in faults.items():
-            self._fault(0, "query.statistics", site, found)
+            self._exchange.fault(0, "query.statistics", site, found)
         if len(replies) < self._settings.min_sites:
             raise self._too_few(0, "query.statistics", len(replies))
         summary = combine(replies)
-        self._rows = {
+        self._exchange.rows = {
             site: int(reply.metric_records["metrics"][WEIGHT])  # type: ignore[arg-type]
             for site, reply in replies.items()
         }
@@ -382,43 +313,26 @@ class Loop:
             sites=sorted(replies),
             examples=summary.rows,
             statistics=["count", "sum", "sum of squares", "rows", "rows per class"],
+            withheld=withheld,
         )
         return summary
 
     def _ask_a_site(self) -> ArrayRecord:
         for node in self._live():
-            replies = self._query("initial", [node])
+            replies, _ = self._exchange.query("initial", [node], self._prepared())
             for site, content in replies.items():
+                found: str | None = "it answered without arrays"
                 for record in content.array_records.values():
                     found = checks.initial_fault(record)
                     if found is None:
+                        self._journal.append("initial", site=site)
                         return record
-                    self._fault(0, "query.initial", site, found)
+                self._exchange.fault(0, "query.initial", site, str(found))
         raise TrainingError(
             "no site answered query.initial with arrays",
             action="give the first arrays: training.model, training.initial: FILE.npz, or "
             "train(initial=...)",
         )
-
-    def _query(self, action: str, nodes: Sequence[int]) -> dict[str, RecordDict]:
-        messages = [
-            Message(
-                content=RecordDict({"config": ConfigRecord(self._prepared())}),
-                message_type=f"{MessageType.QUERY}.{action}",
-                dst_node_id=node,
-            )
-            for node in nodes
-        ]
-        found = {}
-        for reply in self._grid.send_and_receive(messages, timeout=self._settings.round_deadline):
-            site = self._grid.site_of(reply.metadata.src_node_id)
-            if reply.has_error():
-                self._fault(
-                    0, f"query.{action}", site, reply.error.reason or "answered with an error"
-                )
-            else:
-                found[site] = reply.content
-        return found
 
     def _checkpoint(self, number: int, arrays: ArrayRecord) -> None:
         path = self._checkpoints / f"round-{number:04d}.npz"

@@ -17,6 +17,7 @@ from fedsm.events import Journal, read
 from fedsm.learning.arrays import arrays_from_npz
 from fedsm.learning.strategies import PLAIN, make_strategy
 from fedsm.training import Loop, Outcome, Rounds
+from fedsm.transport.notes import WITHHELD, Head, Withheld, take_head
 from tests.transport.world import World, eventually
 
 SITES = ("a", "b", "c", "d")
@@ -200,6 +201,29 @@ def test_first_arrays_from_a_site(bench: Bench) -> None:
     join_all(bench)
     outcome = bench.loop(initial=None, rounds=1).run()
     assert only(outcome) == pytest.approx(4.0)
+    assert [data["site"] for data in bench.events("initial")] == ["a"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_site_that_has_no_first_arrays_is_journalled(bench: Bench, late: bool) -> None:
+    held = threading.Event()
+
+    def none(message: Message) -> Message:
+        if late:
+            held.wait(20)
+        return Message(RecordDict(), reply_to=message)
+
+    bench.world.join("a", none)
+    bench.world.join("b", learner(1.0))
+    bench.world.wait(2)
+    try:
+        bench.loop(initial=None, rounds=1, join_deadline=0.1, round_deadline=1.0, min_sites=1).run()
+    finally:
+        held.set()
+    first = bench.events("site-error")[0]
+    assert (first["round"], first["phase"], first["site"]) == (0, "query.initial", "a")
+    assert ("no reply within the round deadline" in first["error"]) == late
+    assert [data["site"] for data in bench.events("initial")] == ["b"]
 
 
 def test_sampling_is_seeded(bench: Bench) -> None:
@@ -291,6 +315,90 @@ def test_an_odd_reply_costs_its_own_site_only(
     faults = bench.events("site-error")
     assert {f["site"] for f in faults} == {"a"}
     assert said in faults[0]["error"]
+
+
+def test_every_message_carries_the_journals_head_and_no_other_site_has_another(
+    bench: Bench,
+) -> None:
+    heads: dict[str, list[Head]] = {site: [] for site in SITES}
+
+    def keeper(site: str) -> Callable[[Message], Message]:
+        honest = learner(1.0)
+
+        def handle(message: Message) -> Message:
+            head = take_head(message.content)
+            assert head is not None
+            heads[site].append(head)
+            return honest(message)
+
+        return handle
+
+    for site in SITES:
+        bench.world.join(site, keeper(site))
+    bench.world.wait(len(SITES))
+    bench.loop().run()
+    hashes = {event.seq: event.hash for event in read(bench.journal.path)}
+    assert [head.round for head in heads["a"]] == [1, 1, 2, 2]
+    assert all(hashes[head.seq] == head.hash for head in heads["a"])
+    assert all(heads[site] == heads["a"] for site in SITES)
+
+
+def test_what_sites_withhold_is_named_and_left_out_of_the_averages(bench: Bench) -> None:
+    def withholds(note: Withheld) -> Callable[[Message], Message]:
+        honest = learner(1.0)
+
+        def handle(message: Message) -> Message:
+            reply = honest(message)
+            del reply.content["metrics"]["loss"]
+            reply.content[WITHHELD] = note.record()
+            return reply
+
+        return handle
+
+    bench.world.join("a", learner(1.0))
+    bench.world.join("b", learner(1.0))
+    bench.world.join("c", withholds(Withheld(names=("loss",))))
+    bench.world.join("d", withholds(Withheld(others=1)))
+    bench.world.wait(4)
+    outcome = bench.loop(rounds=1).run()
+    assert outcome.history[0]["evaluate"] == {"num-examples": 40, "loss": 0.5}
+    assert not bench.events("site-error")
+    found = {m["site"]: (m["metrics"]["loss"], m["withheld"]) for m in bench.events("site-metrics")}
+    assert found == {"a": (0.5, []), "b": (0.5, []), "c": (None, ["loss"]), "d": (None, ["loss"])}
+
+
+def test_a_site_that_withholds_what_the_strategy_needs_is_named(bench: Bench) -> None:
+    for site in SITES[1:]:
+        bench.world.join(site, learner(1.0))
+
+    def withholds(message: Message) -> Message:
+        note = {WITHHELD: Withheld(names=("num-examples",)).record()}
+        empty = RecordDict({"metrics": MetricRecord({"loss": 0.5}), **note})
+        if message.content.array_records:
+            empty["arrays"] = message.content.array_records["arrays"]
+        return Message(empty, reply_to=message)
+
+    bench.world.join("a", withholds)
+    bench.world.wait(4)
+    bench.loop(rounds=1).run()
+    faults = bench.events("site-error")
+    assert {f["site"] for f in faults} == {"a"}
+    assert "its owner's terms withhold metric 'num-examples'" in faults[0]["error"]
+
+
+def test_the_bytes_of_a_round_are_those_of_every_site(bench: Bench) -> None:
+    for site in SITES[1:]:
+        bench.world.join(site, learner(1.0))
+    bench.world.join("a", spoiled(metrics={"num-examples": 1e300}))
+    bench.world.wait(4)
+    bench.loop(rounds=2).run()
+    for row in bench.events("round-ended"):
+        assert set(row["traffic"]) == set(SITES)
+        assert all(sent > 100 and received > 100 for sent, received in row["traffic"].values())
+    total = bench.world.grid.traffic()
+    for site in SITES:
+        in_rounds = sum(row["traffic"][site][1] for row in bench.events("round-ended"))
+        assert 0 < in_rounds <= total[site][1]
 
 
 def test_a_failing_observer_fails_no_run(bench: Bench) -> None:

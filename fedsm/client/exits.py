@@ -5,7 +5,7 @@ code   when
 =====  ==========================================================================================
 0      the run is over, or the coordinator was gone longer than ``max-wait``
 10-19  the owner's code and data: 10 ``app.py`` cannot be loaded, 11 the app raised in its last
-       round, 12 the site's rows cannot be used
+       round, 12 the site's rows cannot be used, 13 they are fewer than the owner's terms ask for
 20-29  the launch: 20 settings or hyperparameters are wrong
 30-39  the link: 30 the two ends speak different protocols, 31 the coordinator refused the job's
        identity, 32 no coordinator was ever reached, 33 any other fault of the link
@@ -37,6 +37,7 @@ class Exit(IntEnum):
     APP_NOT_LOADED = 10
     APP_RAISED = 11
     DATA_UNUSABLE = 12
+    TOO_FEW_ROWS = 13
     SETTINGS_WRONG = 20
     PROTOCOL_MISMATCH = 30
     IDENTITY_REFUSED = 31
@@ -58,6 +59,7 @@ _SENTENCES = {
     Exit.APP_NOT_LOADED: f"app.py could not be loaded; {_LOG}",
     Exit.APP_RAISED: f"the app raised an error; {_LOG}",
     Exit.DATA_UNUSABLE: f"the site's rows cannot be used; {_LOG}, with file and column",
+    Exit.TOO_FEW_ROWS: "the site has fewer rows than its owner's terms ask for, and takes no part",
     Exit.SETTINGS_WRONG: f"the job's settings or hyperparameters are wrong; {_LOG}",
     Exit.PROTOCOL_MISMATCH: "job and coordinator speak different protocol versions; publish the "
     "bundle again with the coordinator's version of fedsm",

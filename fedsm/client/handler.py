@@ -1,4 +1,4 @@
-"""Answers the coordinator's messages with the owner's ClientApp."""
+"""Answers the coordinator's messages with the owner's ClientApp, as far as the terms release it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from flwr.clientapp import ClientApp
 from fedsm.client import log
 from fedsm.client.contract import Value
 from fedsm.client.exits import Exit, Failure, failure
+from fedsm.client.heads import Heads
+from fedsm.client.limits import Quota
+from fedsm.client.release import Release, Released, Shapes, TooFewRows, shapes_of
 from fedsm.errors import ConfigError, DataError
+from fedsm.transport import notes
 
 
 class Interrupted(BaseException):
@@ -26,6 +30,20 @@ class AppHandler:
     An app that raises fails the round for this site only: the coordinator gets the failure's
     sentence and goes on while it has a quorum, and the site takes part in the next round. A site
     whose last message of a kind failed ends with that failure once the run is over.
+
+    Parameters
+    ----------
+    app : ClientApp
+    code : Path
+        Folder of the owner's code.
+    run_config, node_config : mapping
+        Flower's, for the app's context.
+    release : Release
+        What may leave in a reply.
+    heads : Heads, optional
+        Keeps where the coordinator's journal stood at each message.
+    rounds : int, optional
+        How many messages of a kind are answered.
 
     Attributes
     ----------
@@ -42,11 +60,17 @@ class AppHandler:
         *,
         run_config: Mapping[str, Value],
         node_config: Mapping[str, Value],
+        release: Release,
+        heads: Heads | None = None,
+        rounds: int | None = None,
     ) -> None:
         self._app = app
         self._code = code
         self._run_config = dict(run_config)
         self._node_config = dict(node_config)
+        self._release = release
+        self._heads = heads
+        self._quota = Quota(rounds)
         self._context: Context | None = None
         self._in_app = False
         self._failures: dict[str, Failure] = {}
@@ -70,27 +94,40 @@ class AppHandler:
     def __call__(self, message: Message) -> Message:
         """Answer one message; an error of the app becomes an error reply."""
         kind = message.metadata.message_type.partition(".")[0]
-        self._remember(kind, message.content)
+        head = notes.take_head(message.content)
+        if head is None and self._release.limited:
+            return self._fail(kind, message, _OFF_THE_RECORD)
+        if head is not None and self._heads is not None:
+            self._heads.add(message.metadata.message_type if kind == "query" else kind, head)
+        if not self._quota.take(message.metadata.message_type):
+            return self._fail(kind, message, _TOO_MANY_ROUNDS)
+        asked = self._remember(kind, message.content)
         began = time.monotonic()
         try:
             reply = self._ask_app(message)
+            if reply.has_error():  # the app's own words, such as a Flower mod's, are the owner's
+                log.line("error", kind=kind, reason=reply.error.reason)
+                return self._fail(kind, message, _APP_ERROR)
+            released = self._release.of(message.metadata.message_type, asked, reply.content)
         except Interrupted:
             return Message(Error(Exit.STOPPED, Exit.STOPPED.sentence), reply_to=message)
+        except TooFewRows:
+            return self._fail(kind, message, _TOO_FEW_ROWS)
         except BaseException as error:
             traceback.print_exception(error)
-            found = failure(_reason(error), error, self._code)
-            self._failures[kind] = found
-            log.line("error", kind=kind, reason=found.sentence)
-            return Message(Error(found.exit, found.sentence), reply_to=message)
-        if reply.has_error():  # the app's own words, such as a Flower mod's
-            self._failures[kind] = Failure(Exit.APP_RAISED, "The app answered with an error.")
-            log.line("error", kind=kind, reason=reply.error.reason)
-            return reply
+            return self._fail(kind, message, failure(_reason(error), error, self._code))
         self._failures.pop(kind, None)
         if kind == "train":
             self.last_local = _first_arrays(reply.content)
-        self._log(kind, reply.content, time.monotonic() - began)
-        return reply
+        self._log(kind, released, time.monotonic() - began)
+        if released.withheld:
+            released.content[notes.WITHHELD] = released.withheld.record()
+        return Message(released.content, reply_to=message)
+
+    def _fail(self, kind: str, message: Message, found: Failure) -> Message:
+        self._failures[kind] = found
+        log.line("error", kind=kind, reason=found.sentence)
+        return Message(Error(found.exit, found.sentence), reply_to=message)
 
     def _ask_app(self, message: Message) -> Message:
         if self._context is None:
@@ -110,22 +147,51 @@ class AppHandler:
             raise TypeError("the app did not return a Message")
         return reply
 
-    def _remember(self, kind: str, content: RecordDict) -> None:
+    def _remember(self, kind: str, content: RecordDict) -> Shapes:
+        """Keep the message's arrays and config; returns what the arrays are like."""
         arrays = _first_arrays(content)
-        if kind in ("train", "evaluate") and arrays is not None:
+        if arrays is None:
+            return {}
+        if kind in ("train", "evaluate"):
             self.last_global = arrays
             self.config = next(iter(content.config_records.values()), ConfigRecord())
+        return shapes_of(arrays.items())
 
-    def _log(self, kind: str, content: RecordDict, seconds: float) -> None:
-        metrics = next(iter(content.metric_records.values()), MetricRecord())
+    def _log(self, kind: str, released: Released, seconds: float) -> None:
+        """What leaves as metrics, for SageMaker shows those of the log; the rest by name."""
+        metrics = next(iter(released.content.metric_records.values()), MetricRecord())
         server_round = self.config.get("server-round", 0) if kind != "query" else 0
         log.metrics("answered", kind, metrics, kind=kind, round=server_round, seconds=seconds)
+        if released.reasons:
+            reasons = {
+                why.replace(" ", "-"): _few(names) for why, names in released.reasons.items()
+            }
+            log.line("withheld", kind=kind, round=server_round, **reasons)
+
+
+_LOGGED = 20
+"""Names in a line of the log."""
+
+_TOO_MANY_ROUNDS = Failure(
+    Exit.SETTINGS_WRONG,
+    "Refused: the coordinator asked for more rounds than the site's owner allows.",
+)
+_OFF_THE_RECORD = Failure(
+    Exit.SETTINGS_WRONG, "Refused: the coordinator did not say where its journal stands."
+)
+_APP_ERROR = Failure(Exit.APP_RAISED, "The app answered with an error; the job's log has it.")
+_TOO_FEW_ROWS = Failure(Exit.TOO_FEW_ROWS, f"Too few rows: {Exit.TOO_FEW_ROWS.sentence}.")
 
 
 def _reason(error: BaseException) -> Exit:
     if isinstance(error, DataError):
         return Exit.DATA_UNUSABLE
     return Exit.SETTINGS_WRONG if isinstance(error, ConfigError) else Exit.APP_RAISED
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - _LOGGED} more" if len(names) > _LOGGED else ""
+    return ", ".join(names[:_LOGGED]) + more
 
 
 def _first_arrays(content: RecordDict) -> ArrayRecord | None:

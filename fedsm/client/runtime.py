@@ -19,6 +19,9 @@ from fedsm.client.app_loader import load_app
 from fedsm.client.contract import TrainingContract, base_dir, write_failure
 from fedsm.client.exits import Exit, Failure, failure, stated
 from fedsm.client.handler import AppHandler, Interrupted
+from fedsm.client.heads import Heads
+from fedsm.client.limits import Limits
+from fedsm.client.release import Release
 from fedsm.client.signing import make_signer
 from fedsm.contract import JobSettings
 from fedsm.errors import (
@@ -30,6 +33,7 @@ from fedsm.errors import (
     TransportError,
 )
 from fedsm.learning.models import adapter
+from fedsm.transport import notes
 from fedsm.transport.session import Session
 
 _GONE = signal.SIGUSR1
@@ -93,6 +97,9 @@ class Job:
         try:
             contract = TrainingContract.from_environment(self._environ)
             settings = JobSettings.from_environment(self._environ)
+            release = Release.from_environment(self._environ)
+            limits = Limits.from_environment(self._environ)
+            limits.check(settings, contract.hyperparameters)
             if settings.model:
                 adapter(settings.model)
             session = self._make_session(contract, settings)
@@ -108,6 +115,7 @@ class Job:
             if self._stopping:
                 return _STOPPED
             return failure(Exit.APP_NOT_LOADED, error, self._code)
+        heads = Heads(contract.model_dir, settings.run, settings.site, lambda: session.traffic.sent)
         handler = AppHandler(
             app,
             self._code,
@@ -118,11 +126,16 @@ class Job:
                 "num-partitions": settings.partitions,
                 **{f"channel-{name}": str(path) for name, path in contract.channels.items()},
             },
+            release=release,
+            heads=heads,
+            rounds=limits.rounds,
         )
         self._handler, self._session = handler, session
         if self._stopping:  # the import of the app may have swallowed the exception
             return _STOPPED
         final, found = self._serve(session, handler)
+        if final is not None and (head := notes.take_head(final)) is not None:
+            heads.add("closing", head)
         unsaved = _save(contract, settings, handler, final)
         return found or unsaved or handler.failure
 

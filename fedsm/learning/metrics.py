@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 WEIGHT = "num-examples"
 """Flower's default key for a site's weight."""
 
+NAMES = (WEIGHT, "loss", "accuracy", "auc", "classes-present")
+"""Names of :func:`classification`."""
+
 
 def classification(y: NDArray[np.intp], probabilities: NDArray[np.float64]) -> MetricRecord:
     """Metrics of predicted probabilities.

@@ -1,7 +1,8 @@
 """Federated standardisation and mean imputation from one query before round 1.
 
 Each site answers with, per feature, the count of values that are not missing, their sum and the sum
-of their squared deviations from the site's own mean, beside its label classes with their counts.
+of their squared deviations from the site's own mean, beside its label classes with their counts,
+which a site may withhold.
 Sums of squares about the site's mean rather than about zero, because they combine without
 cancellation (Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance"):
 
@@ -90,6 +91,7 @@ class Summary:
     classes : tuple of int or tuple of str
         Labels in sorted order; a label's index is its class.
     class_counts : tuple of int
+        Rows per class of the sites that told.
     """
 
     features: tuple[str, ...]
@@ -240,7 +242,7 @@ def combine(replies: Mapping[str, RecordDict]) -> Summary:
     constant = variance <= count * eps * variance + np.square(count * mean * eps)
     tally: dict[Any, int] = {}
     for s in sites.values():
-        for label, n in zip(s.classes, s.class_counts, strict=True):
+        for label, n in zip(s.classes, s.class_counts or [0] * len(s.classes), strict=True):
             tally[label] = tally.get(label, 0) + n
     if len(tally) < 2:
         raise DataError(
@@ -296,8 +298,8 @@ def _read(site: str, reply: RecordDict) -> _Site:
         or not 0 < rows <= MAX_WEIGHT
         or not all(isinstance(n, int) and n > 0 for n in counts)
         or len(set(classes)) != len(classes)
-        or len(counts) != len(classes)
-        or sum(counts) != rows
+        or not classes
+        or (counts and (len(counts) != len(classes) or sum(counts) != rows))
         or not all(type(c) is type(classes[0]) and isinstance(c, int | str) for c in classes)
     ):
         raise _malformed(site, "its classes and counts do not fit its number of rows")

@@ -49,7 +49,8 @@ def dump(records: RecordDict) -> Payload:
     try:
         return Payload(json.dumps(content, separators=(",", ":")).encode(), tuple(segments))
     except (ValueError, TypeError) as error:
-        raise WireError(f"a record cannot be written: {error}") from error
+        # Its text may hold what was to be written, and goes out of the job.
+        raise WireError(f"a record cannot be written ({type(error).__name__})") from error
 
 
 def load(content: Any, segments: Sequence[bytes]) -> RecordDict:

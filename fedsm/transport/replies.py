@@ -8,7 +8,7 @@ from typing import Any
 from flwr.app import Error
 
 from fedsm.errors import WireError
-from fedsm.transport import flower, records
+from fedsm.transport import flower, notes, records
 from fedsm.transport.ledger import Pending
 from fedsm.transport.text import MAX_REASON, clean
 from fedsm.transport.wire import Limits
@@ -22,7 +22,9 @@ def settle(
     try:
         if error is None:
             records.check_amount(content, limits)
-            reply = flower.reply(pending.message, records.load(content, segments))
+            loaded = records.load(content, segments)
+            notes.restore(loaded)
+            reply = flower.reply(pending.message, loaded)
         else:
             reply = flower.reply(pending.message, _error(error))
     except Exception as fault:  # whatever Flower or NumPy make of it: it is this site's alone

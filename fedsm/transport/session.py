@@ -18,7 +18,7 @@ from fedsm.transport import flower, iothread, records
 from fedsm.transport.channel import PATH, open_channel
 from fedsm.transport.decoder import Decoder, Packet
 from fedsm.transport.dial import Dialer, NotNow, Sign, Welcome
-from fedsm.transport.link import Link, ids
+from fedsm.transport.link import Link, Traffic, ids
 from fedsm.transport.text import MAX_REASON, clean
 from fedsm.transport.wire import EMPTY, Limits, Payload, check_size
 
@@ -65,6 +65,11 @@ class Session:
         ``gone`` {reason} when :meth:`serve` will raise once the handler returns, which computes
         for nobody.
 
+    Attributes
+    ----------
+    traffic : Traffic
+        Application bytes that have crossed the link.
+
     Notes
     -----
     Replies are kept until the coordinator acknowledges them; an instruction that is sent again
@@ -85,6 +90,7 @@ class Session:
         device: str = "cpu",
         on_event: Callable[[str, dict[str, Any]], None] = _ignore,
     ) -> None:
+        self.traffic = Traffic()
         self._address = address
         self._max_wait = max_wait
         self._limits = limits or Limits()
@@ -212,7 +218,8 @@ class Session:
         return list(self._in_hand)
 
     async def _hold(self, call: Any) -> str:
-        link = self._link = Link(call, self._limits, Decoder(self._limits, self._accept))
+        decoder = Decoder(self._limits, self._accept)
+        link = self._link = Link(call, self._limits, decoder, self.traffic)
         for outgoing in self._in_hand.values():
             if outgoing is not None:
                 link.send(*outgoing)

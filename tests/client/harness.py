@@ -18,6 +18,7 @@ from fedsm.learning.preparation import Summary, combine
 from fedsm.learning.tables import Table, write_csv
 from fedsm.transport.grid import StreamGrid
 from fedsm.transport.identity import Certificate, Expected, make_certificate
+from fedsm.transport.notes import JOURNAL, Head
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "run-1"
@@ -26,6 +27,7 @@ CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
     "AWS_SESSION_TOKEN": "token",
 }
+HEAD = Head(1, 0, "0" * 64).record()
 
 
 class Hub:
@@ -59,6 +61,7 @@ class Hub:
             "sts_region": "eu-west-1",
             "max_wait": 30.0,
             "bundle_sha256": "",
+            "rounds": 3,
         }
         return JobSettings(**{**values, **changes})
 
@@ -78,7 +81,7 @@ class Hub:
     def send(
         self, kind: str, records: Mapping[str, Any], config: Mapping[str, Any]
     ) -> dict[str, Message]:
-        content = RecordDict({**records, "config": ConfigRecord(dict(config))})
+        content = RecordDict({**records, "config": ConfigRecord(dict(config)), JOURNAL: HEAD})
         messages = [
             Message(content=content, message_type=kind, dst_node_id=node)
             for node in self.grid.get_node_ids()
