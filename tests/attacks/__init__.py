@@ -1,0 +1,1 @@
+"""What the server account may try against a data owner, and what comes of it."""
