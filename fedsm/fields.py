@@ -5,6 +5,7 @@ Each fault of a field is one sentence for people, not a pattern.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from typing import Annotated, Any
@@ -36,6 +37,19 @@ def _text(pattern: str, sentence: str, longest: int = 2048) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+def _line(text: str) -> str:
+    """Text that stays in one line wherever it is put: no control or format characters."""
+    if len(text) > 256 or not text.isprintable():
+        raise ValueError("must be one line of at most 256 printable characters")
+    return text
+
+
+def _range(text: str) -> str:
+    if "/" in text or ":" in text:
+        ipaddress.ip_network(text)
+    return text
 
 
 def _account_text(value: Any) -> Any:
@@ -126,6 +140,18 @@ PrincipalArn = Annotated[
         "must be the ARN of a role or user, such as arn:aws:iam::111122223333:role/NAME",
     ),
 ]
+Line = Annotated[str, AfterValidator(_line)]
+Host = Annotated[
+    str,
+    _text(
+        r"[A-Za-z0-9.-]+|[A-Fa-f0-9.:]+(/\d{1,3})?",
+        "must be a range of addresses, an address, or a host's name",
+        253,
+    ),
+    AfterValidator(_range),
+]
+"""Where jobs dial."""
+
 Moment = AwareDatetime
 """A date and time with its zone."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedsm.agreement import Invitation, Terms
+
 
 def site(name: str, account: str = "222222222222", **changes: Any) -> dict[str, Any]:
     """A site's fields, as ``federation.yaml`` has them."""
@@ -36,3 +38,33 @@ def federation(*sites: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "sites": list(sites) or [site("a", "222222222222"), site("b", "333333333333")],
         **changes,
     }
+
+
+def agreement(*, terms: dict[str, Any] | None = None, **invited: Any) -> tuple[Invitation, Terms]:
+    """What the federation ``heart`` asks of the owner of site ``a``, and the owner's terms."""
+    invitation = {
+        "fedsm": "0.1.0",
+        "federation": "heart",
+        "site": "a",
+        "launch": "pipeline",
+        "server_account": "111111111111",
+        "server_role_arn": "arn:aws:iam::111111111111:role/fedsm-coordinator",
+        "external_id": "a-external",
+        "addresses": ["10.0.0.0/16"],
+        "port": 8443,
+        "sts_region": "us-east-1",
+        "rounds": 100,
+        "max_wait": 600.0,
+        "model": "logistic-regression",
+        **invited,
+    }
+    agreed = {
+        "account_id": "222222222222",
+        "region": "us-east-1",
+        "channels": {"train": "s3://a-data/train/"},
+        "output": "s3://a-models/out/",
+        "code": "s3://a-code/fedsm/",
+        "image": "fedsm/local",
+        **(terms or {}),
+    }
+    return Invitation.model_validate(invitation), Terms.model_validate(agreed)

@@ -40,20 +40,23 @@ def test_every_make_target_exists() -> None:
 @pytest.fixture
 def study(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
-    local.down(tmp_path / "study")
+    for name in ("study", "both"):
+        local.down(tmp_path / name)
 
 
 def test_every_command_of_the_readme_runs_in_order(study: Path) -> None:
     found = [c for c in commands(ROOT / "README.md") if c.startswith("fedsm ")]
     assert {c.split()[1] for c in found} >= {"init", "plan", "train", "history", "publish"}
+    assert {c.split()[2] for c in found if c.startswith("fedsm site ")}
     # `local down` would leave nothing for the commands after it.
-    found.sort(key=lambda c: c.startswith("fedsm local down"))
+    down = [c for c in found if c.startswith("fedsm local down")]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for command in found[:-1]:
+    for command in (c for c in found if c not in down):
         run(command.split(), study, environment)
     for code in blocks(ROOT / "README.md", "python"):
         run([sys.executable, "-c", code], study, environment)
-    run(found[-1].split(), study, environment)
+    for command in down:
+        run(command.split(), study, environment)
 
 
 def run(command: list[str], place: Path, environment: dict[str, str]) -> None:

@@ -86,7 +86,7 @@ def refused(
 
 def test_a_wrong_external_id(project: Project, edit: Edit) -> None:
     edit(lambda v: site(v).update(external_id="not-the-one"))
-    message = refused(project, AccessError, "north", "fedsm-kickoff", "sts:ExternalId")
+    message = refused(project, AccessError, "north", "north-kickoff", "sts:ExternalId")
     assert "arn:aws:iam::111111111111:role/fedsm-coordinator" in message
 
 

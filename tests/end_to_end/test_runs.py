@@ -21,7 +21,7 @@ import psutil
 import pytest
 from flwr.app import ArrayRecord
 
-from fedsm import Federation, local
+from fedsm import Federation, evidence, local
 from fedsm.run import Run
 from tests.end_to_end.conftest import FAST, Project
 
@@ -99,6 +99,17 @@ def test_every_party_ends_with_the_same_model(project: Project, tmp_path: Path) 
     assert set(run.history()[0]["sites"]) == set(state.sites)
     checkpoints = sorted(p.name for p in (run.directory / "checkpoints").iterdir())
     assert checkpoints == ["round-0001.npz", "round-0002.npz", "round-0003.npz"]
+    evidence.write(run.directory, tmp_path / "pack.zip")
+    kept = [evidence.read_heads(site, tmp_path / f"{site}.tar.gz") for site in state.sites]
+    assert [head.phase for head in kept[0].heads] == [
+        "query.statistics",
+        *["train", "evaluate"] * 3,
+        "closing",
+    ]
+    verdict = evidence.verify(tmp_path / "pack.zip", kept)
+    assert verdict.faults == []
+    for site in state.sites:
+        assert f"the model in the archive of {site} is the one of the journal" in verdict.notes
 
 
 def test_a_stock_flower_app_runs_with_no_line_changed(project: Project, tmp_path: Path) -> None:
@@ -121,12 +132,13 @@ def test_a_stock_flower_app_runs_with_no_line_changed(project: Project, tmp_path
     assert artifacts(run, "north", tmp_path)["model.npz"] == run.model_path().read_bytes()
 
 
-def processes_of(site: str) -> list[psutil.Process]:
-    """The processes of a site's jobs on this machine."""
+def processes_of(site: str, run: str) -> list[psutil.Process]:
+    """The processes of a run's job."""
+    wanted = {"FEDSM_SITE": site, "FEDSM_RUN": run}
     return [
         p
         for p in psutil.process_iter()
-        if p.pid != os.getpid() and _environment(p).get("FEDSM_SITE") == site
+        if p.pid != os.getpid() and wanted.items() <= _environment(p).items()
     ]
 
 
@@ -138,7 +150,7 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 
 def kill_job(site: str, run: str) -> None:
-    found = [p for p in processes_of(site) if _environment(p).get("FEDSM_RUN") == run]
+    found = processes_of(site, run)
     assert found, f"no process of {site}"
     for process in found:
         process.kill()

@@ -18,15 +18,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def fresh_app(code: Path) -> ClientApp:
     """The app of a folder, whatever module of the same name was loaded before."""
-    before, path = set(sys.modules), list(sys.path)
+    names, path = [file.stem for file in code.glob("*.py")], list(sys.path)
+    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     try:
         return load_app(code)
     finally:
         sys.path[:] = path
-        for name in set(sys.modules) - before:
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and Path(file).parent == code:
-                del sys.modules[name]
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)
 
 
 class InProcessGrid(Grid):
