@@ -40,6 +40,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.rounds --sites 2 8 32
 	$(BIN)/python -m benchmarks.model_size --mb 100 1000
 	$(BIN)/python -m benchmarks.launch --sites 8
+	$(BIN)/python -m benchmarks.eicu
 
 # The toolkit's command line, the SageMaker SDK's part that reads experiments, and another judge of
 # IAM policies, each apart from fedsm's own environment.

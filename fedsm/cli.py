@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from fedsm import __version__, evidence_cli, local_cli, site_cli
+from fedsm import __version__, data_cli, evidence_cli, local_cli, site_cli
 from fedsm.cli_options import (
     HERE,
     Config,
@@ -33,6 +33,8 @@ from fedsm.cli_options import (
 )
 from fedsm.errors import FedsmError
 
+DATASETS = "breast-cancer, heart-disease, heart-disease-flamby or cms-fraud."
+
 app = typer.Typer(
     name="fedsm",
     help="Train one model over data that lives in many AWS accounts and never leaves them.",
@@ -40,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(data_cli.data)
 app.add_typer(evidence_cli.app, name="evidence")
 app.add_typer(local_cli.app, name="local")
 app.add_typer(site_cli.app, name="site")
@@ -57,7 +60,7 @@ def _run(config: Path, run: str | None) -> Any:
 @app.command()
 def init(
     directory: Annotated[Path, typer.Argument(help="A new directory.")],
-    dataset: Annotated[str, typer.Option(help="breast-cancer or heart-disease.")] = "breast-cancer",
+    dataset: Annotated[str, typer.Option(help=DATASETS)] = "breast-cancer",
     data: Annotated[Path | None, typer.Option(help="Directory of the dataset's files.")] = None,
     launch: Launch = None,
 ) -> None:
@@ -70,7 +73,7 @@ def init(
 
 @app.command()
 def demo(
-    dataset: Annotated[str, typer.Option(help="breast-cancer or heart-disease.")] = "breast-cancer",
+    dataset: Annotated[str, typer.Option(help=DATASETS)] = "breast-cancer",
     data: Annotated[Path | None, typer.Option(help="Directory of the dataset's files.")] = None,
     directory: Annotated[
         Path | None, typer.Option(help="Where to put it; fedsm-demo/DATASET without it.")

@@ -13,13 +13,13 @@ from fedsm.agreement import Terms
 from fedsm.agreements import AGREEMENTS
 from fedsm.assets import asset
 from fedsm.config import FederationConfig
-from fedsm.datasets import Dataset, breast_cancer, heart_disease, write_channels
+from fedsm.datasets import Dataset, fetch, write_channels
 from fedsm.errors import ConfigError
 from fedsm.names import role_arn
 
 SERVER_ACCOUNT = "111111111111"
 REGION = "us-east-1"
-DATASETS = ("breast-cancer", "heart-disease")
+DATASETS = ("breast-cancer", "heart-disease", "heart-disease-flamby", "cms-fraud")
 LAUNCHES = ("pipeline", "direct")
 WRITTEN = ("federation.yaml", "data", "client_code", AGREEMENTS)
 REPLACEABLE = Path(".fedsm") / "demo"
@@ -46,21 +46,21 @@ def load_dataset(name: str, data: Path | None, seed: int = 0) -> Dataset:
     ConfigError
         There is none of that name, or it needs files and no directory is given.
     """
-    if name == "breast-cancer":
-        return breast_cancer(seed)
-    if name == "heart-disease":
-        if data is None:
-            raise ConfigError(
-                "heart-disease is read from UCI's four files",
-                where="--data",
-                action="give the directory that holds processed.cleveland.data and its siblings",
-            )
-        return heart_disease(data, seed)
-    raise ConfigError(
-        f"there is no dataset {name!r}",
-        where="--dataset",
-        action=f"choose from {', '.join(DATASETS)}",
-    )
+    if name not in DATASETS:
+        raise ConfigError(
+            f"there is no dataset {name!r}",
+            where="--dataset",
+            action=f"choose from {', '.join(DATASETS)}",
+        )
+    if data is None and fetch.DOWNLOADS[name]:
+        raise ConfigError(
+            f"{name} is read from {', '.join(file.name for file in fetch.DOWNLOADS[name])}",
+            where="--data",
+            action="give the directory that holds them; fedsm data can fetch them",
+        )
+    dataset = fetch.load(name, data or Path(), seed)
+    assert isinstance(dataset, Dataset)  # noqa: S101, of those named above
+    return dataset
 
 
 def write(

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from fedsm.datasets.base import Dataset, SiteTables, write_channels
 from fedsm.datasets.breast_cancer import breast_cancer
+from fedsm.datasets.cms_fraud import cms_fraud
 from fedsm.datasets.heart_disease import heart_disease
+from fedsm.datasets.heart_flamby import heart_flamby
 
-__all__ = ["Dataset", "SiteTables", "breast_cancer", "heart_disease", "write_channels"]
+__all__ = [
+    "Dataset",
+    "SiteTables",
+    "breast_cancer",
+    "cms_fraud",
+    "heart_disease",
+    "heart_flamby",
+    "write_channels",
+]

@@ -69,7 +69,7 @@ def heart_disease(directory: Path, seed: int = 0) -> Dataset:
     """
     sites = {}
     for index, hospital in enumerate(SHA256):
-        table = _read(directory / f"processed.{hospital}.data", SHA256[hospital])
+        table = read_hospital(directory / f"processed.{hospital}.data", SHA256[hospital])
         rows = np.random.default_rng([seed, index]).permutation(len(table))
         cut = round(TRAIN_SHARE * len(table))
         sites[hospital] = SiteTables(table.take(rows[:cut]), table.take(rows[cut:]))
@@ -77,7 +77,8 @@ def heart_disease(directory: Path, seed: int = 0) -> Dataset:
     return Dataset("heart-disease", FEATURES, LABEL, sites, test)
 
 
-def _read(path: Path, sha256: str) -> Table:
+def read_hospital(path: Path, sha256: str) -> Table:
+    """All rows of a hospital's file, in its order; the file must have the given digest."""
     action = f"fetch {path.name} from {SOURCE} and give its folder with --data"
     try:
         raw = path.read_bytes()
