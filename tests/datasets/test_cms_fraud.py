@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fedsm.datasets import cms_fraud as cms
 from fedsm.datasets.splits import row_groups
 from fedsm.errors import DataError
 from fedsm.learning.tables import concatenate, read_csv
+
+# The package's name of it is the function.
+cms = importlib.import_module("fedsm.datasets.cms_fraud")
 
 CMS = Path(__file__).resolve().parents[3] / "shared" / "data" / "cms"
 needs_cms = pytest.mark.skipif(not CMS.is_dir(), reason="the CMS file is not on this machine")
