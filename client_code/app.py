@@ -16,7 +16,7 @@ from flwr.clientapp.mod import adaptiveclipping_mod
 from flwr.clientapp.typing import ClientAppCallable
 from sklearn.linear_model import LogisticRegression
 
-from fedsm.learning import logistic, preparation
+from fedsm.learning import exact_site, logistic, preparation
 from fedsm.learning.metrics import classification
 from fedsm.learning.preparation import Summary
 from fedsm.learning.tables import Table
@@ -48,10 +48,13 @@ def initial(message: Message, context: Context) -> Message:
 
 @app.train(mods=[clip_when_asked])
 def train(message: Message, context: Context) -> Message:
-    """A few steps from the global parameters."""
+    """A few steps from the global parameters, or sums at them for the strategy ``exact``."""
     config = message.content.config_records["config"]
     summary = Summary.from_config(config)
     rows = train_rows(context)
+    if exact_site.asked(message):
+        x, y = summary.transform(rows), summary.encode(rows.labels)
+        return Message(exact_site.answer(message, x, y), reply_to=message)
     model = global_model(message, summary)
     logistic.fit(
         model,

@@ -46,11 +46,17 @@ def strategy_of(config: FederationConfig) -> Strategy:
         Its name or an option is wrong.
     """
     training = config.training
+    options = dict(training.options)
+    if training.strategy == "exact":
+        # Where the model adapter reads them: they are given once.
+        given = training.hyperparameters
+        options = {key: given[key] for key in ("c", "penalty") if key in given} | options
     return make_strategy(
         training.strategy,
-        dict(training.options),
+        options,
         min_sites=config.min_sites,
         sites=len(config.sites),
+        rounds=training.rounds,
     )
 
 

@@ -24,7 +24,13 @@ from fedsm.learning import checks
 from fedsm.learning.arrays import save_npz
 from fedsm.learning.metrics import WEIGHT
 from fedsm.learning.preparation import Summary, combine, usable
-from fedsm.learning.strategies import needed_metrics, seeded, weight_key
+from fedsm.learning.strategies import (
+    finished,
+    needed_metrics,
+    reply_arrays,
+    seeded,
+    weight_key,
+)
 from fedsm.transport.grid import StreamGrid
 from fedsm.transport.snapshot import Snapshot
 
@@ -159,6 +165,8 @@ class Loop:
             }
             self._journal.append("round-ended", **row, traffic=self._exchange.traffic("round"))
             outcome.history.append(row)
+            if finished(self._strategy):
+                break
         return outcome
 
     # Joining and quorum
@@ -224,7 +232,8 @@ class Loop:
                     number, arrays, self._config(number), Snapshot(self._grid, live)
                 )
             )
-        replies = self._exchange.models(number, "train", messages, arrays)
+        expected = reply_arrays(self._strategy, arrays) if messages else arrays
+        replies = self._exchange.models(number, "train", messages, expected)
         if messages and len(replies) < self._settings.min_sites:
             raise self._too_few(number, "train", len(replies))
         aggregated, metrics = self._aggregate(

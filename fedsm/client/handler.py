@@ -118,7 +118,10 @@ class AppHandler:
             return self._fail(kind, message, failure(_reason(error), error, self._code))
         self._failures.pop(kind, None)
         if kind == "train":
-            self.last_local = _first_arrays(reply.content)
+            arrays = _first_arrays(reply.content)
+            # What is not like the model that was sent, such as sums at it, is no model.
+            local = arrays is not None and shapes_of(arrays.items()) == asked
+            self.last_local = arrays if local else None
         self._log(kind, released, time.monotonic() - began)
         if released.withheld:
             released.content[notes.WITHHELD] = released.withheld.record()

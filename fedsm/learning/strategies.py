@@ -14,10 +14,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from flwr.app import ArrayRecord
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
 from fedsm.errors import ConfigError
+from fedsm.learning.exact import Exact
 from fedsm.learning.metrics import WEIGHT, aggregate_metrics
 
 PLAIN: dict[str, type[Strategy]] = {
@@ -42,7 +44,9 @@ WRAPPERS: dict[str, type[Strategy]] = {
     "dp-client-adaptive": flower.DifferentialPrivacyClientSideAdaptiveClipping,
 }
 
-NAMES = (*PLAIN, *WRAPPERS)
+OWN: dict[str, type[Strategy]] = {"exact": Exact}
+
+NAMES = (*PLAIN, *WRAPPERS, *OWN)
 """Names that :func:`make_strategy` knows."""
 
 _MINIMA = ("min_train_nodes", "min_evaluate_nodes", "min_available_nodes")
@@ -53,10 +57,18 @@ _NOT_OPTIONS = {
     "evaluate_metrics_aggr_fn",
     "selection_rule",
     "accountant",
+    "rounds",
 }
 
 
-def make_strategy(name: str, options: Mapping[str, Any], *, min_sites: int, sites: int) -> Strategy:
+def make_strategy(
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    min_sites: int,
+    sites: int,
+    rounds: int | None = None,
+) -> Strategy:
     """Make a Flower strategy.
 
     Parameters
@@ -69,6 +81,8 @@ def make_strategy(name: str, options: Mapping[str, Any], *, min_sites: int, site
         Becomes the strategy's minima of nodes.
     sites : int
         Sites of the run; a wrapper's ``num_sampled_clients`` where it is not given.
+    rounds : int, optional
+        Rounds of the run, for a strategy that must converge within them.
 
     Raises
     ------
@@ -86,9 +100,21 @@ def make_strategy(name: str, options: Mapping[str, Any], *, min_sites: int, site
         )
         own.setdefault("num_sampled_clients", sites)
         return _make(name, WRAPPERS[name], own, {}, strategy=wrapped)
+    if name in OWN:
+        return _make(name, OWN[name], given, {}, rounds=rounds)
     if name not in PLAIN:
         raise _unknown(name, "training.strategy", NAMES)
     return _make(name, PLAIN[name], given, {}, **_wiring(min_sites))
+
+
+def reply_arrays(strategy: Strategy, arrays: ArrayRecord) -> ArrayRecord:
+    """What a train reply's arrays must be like: the model's, unless the strategy says otherwise."""
+    return strategy.reply_arrays() if isinstance(strategy, Exact) else arrays
+
+
+def finished(strategy: Strategy) -> bool:
+    """Whether more rounds would change nothing."""
+    return isinstance(strategy, Exact) and strategy.finished
 
 
 def needed_metrics(strategy: Strategy) -> tuple[str, ...]:
@@ -172,7 +198,7 @@ def _make(
 
 
 def _parameters(kind: type[Strategy]) -> dict[str, inspect.Parameter]:
-    found = inspect.signature(kind).parameters
+    found = inspect.signature(kind, eval_str=True).parameters
     return {key: p for key, p in found.items() if key not in _NOT_OPTIONS}
 
 
@@ -182,7 +208,8 @@ def _option_fault(key: str, value: Any, valid: Mapping[str, inspect.Parameter]) 
     if key not in valid:
         return "is not an option of this strategy"
     wanted = valid[key].annotation
-    kinds = {k for k in (typing.get_args(wanted) or (wanted,)) if isinstance(k, type)}
+    parts = typing.get_args(wanted) or (wanted,)
+    kinds = {k for part in parts if isinstance(k := typing.get_origin(part) or part, type)}
     if float in kinds:
         kinds.add(int)
     if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, tuple(kinds)):

@@ -1,0 +1,54 @@
+"""Weights of the classes, from the class counts of the whole federation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fedsm.errors import ConfigError
+from fedsm.learning.exact_objective import Matrix
+
+
+def class_weights(
+    given: str | dict[Any, float] | None,
+    classes: int,
+    labels: Sequence[Any],
+    counts: Matrix,
+) -> Matrix:
+    """Weight of each class, in the order of the labels.
+
+    Parameters
+    ----------
+    given : dict, "balanced" or None
+        ``balanced`` is ``rows / (classes * count)``; a label that the mapping lacks weighs 1.
+    classes : int
+    labels : sequence, counts : ndarray
+        Of the whole federation; empty where it was not prepared.
+
+    Raises
+    ------
+    ConfigError
+        There are no labels or counts, a label is unknown, or a weight is not above 0.
+    """
+    if given is None:
+        return np.ones(classes)
+    told = len(counts) == classes and bool((counts > 0).all())
+    if len(labels) != classes or (given == "balanced" and not told):
+        raise ConfigError(
+            "class weights need the federation's classes, and balanced ones their counts",
+            where="training.options.class_weight",
+            action="set training.prepare, or give weights by label where owners withhold counts",
+        )
+    if given == "balanced":
+        return np.asarray(counts.sum() / (classes * counts))
+    assert isinstance(given, dict)  # noqa: S101
+    weights = {str(label): 1.0 for label in labels} | {str(k): v for k, v in given.items()}
+    if len(weights) > classes or not all(0 < v < np.inf for v in weights.values()):
+        raise ConfigError(
+            "a label is not among the classes, or a weight is not above 0",
+            where="training.options.class_weight",
+            action=f"map labels to weights; the labels are {', '.join(map(str, labels))}",
+        )
+    return np.array([float(weights[str(label)]) for label in labels])
