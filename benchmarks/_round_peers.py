@@ -76,7 +76,7 @@ def fedsm_coordinator(sites: int, blocks: int, rounds: int) -> None:
         Loop(
             grid,
             FedAvg(min_train_nodes=sites, min_evaluate_nodes=sites, min_available_nodes=sites),
-            Rounds(blocks * rounds, names, sites, 300, 60, seed=1, prepare=False),
+            Rounds(blocks * rounds, names, sites, 300, 60, seed=1, prepare=None),
             Journal(Path(directory) / "events.jsonl"),
             Path(directory),
             initial=lambda _: turns.begin(ArrayRecord(initial())),

@@ -128,6 +128,79 @@ class Site(Model):
     environment: dict[str, str] = {}
 
 
+class Prepare(Model):
+    """How rows are prepared, by statistics summed over the sites before round 1.
+
+    ``prepare: standardize`` is short for ``prepare: {scale: standardize}``. Which columns hold
+    categories says the hyperparameter ``categories``.
+
+    Attributes
+    ----------
+    scale
+        ``standardize``: to mean 0 and variance 1. ``quantile``: to a normal distribution by the
+        federation's quantiles. ``none``: as they are.
+    impute
+        What stands for a missing number: the federation's ``mean`` or ``median``.
+    bins
+        Of the histograms that quantiles and medians are read from.
+    smallest
+        Categories and bins of fewer rows at a site do not leave it; its owner's terms may ask for
+        more.
+    """
+
+    scale: Literal["standardize", "quantile", "none"] = "standardize"
+    impute: Literal["mean", "median"] = "mean"
+    bins: int = Field(default=1024, ge=16, le=65_536)
+    smallest: int = Field(default=5, ge=1)
+
+
+class Best(Model):
+    """Which round's model is the run's, and when more rounds are not worth their time.
+
+    Attributes
+    ----------
+    metric
+        Name of the metric; higher is better but for losses and errors.
+    of
+        Measured on the ``sites``' validation rows, or on the coordinator's (``server``).
+    patience
+        Rounds without improvement after which the run ends; without it, all rounds are gone
+        through.
+    min_delta
+        What counts as improvement.
+    """
+
+    metric: str = "loss"
+    of: Literal["sites", "server"] = "sites"
+    patience: int | None = Field(default=None, ge=1)
+    min_delta: float = Field(default=0.0, ge=0)
+
+
+class Report(Model):
+    """The evaluation of the final model at every site, on its validation rows.
+
+    Attributes
+    ----------
+    local_only
+        Whether each site also trains on its own rows alone, to see what joining is worth.
+    personalize
+        Whether each site fine-tunes the model for itself, close to the federation's.
+    groups
+        Columns by which the model is looked at, such as ``sex``; to each the edges of its bands
+        (``[40, 65]``), or none where its values are the groups.
+    importance
+        Whether each feature's permutation importance is measured.
+    smallest
+        Groups and counts of fewer rows are left out.
+    """
+
+    local_only: bool = True
+    personalize: bool = False
+    groups: dict[str, tuple[float, ...]] = {}
+    importance: bool = False
+    smallest: int = Field(default=5, ge=1)
+
+
 class Training(Model):
     """The rounds.
 
@@ -142,13 +215,17 @@ class Training(Model):
     model
         Adapter that turns arrays into ``model.joblib``; without it both sides get ``model.npz``.
     prepare
-        ``standardize``: scale and impute by statistics summed over the sites before round 1.
+        How rows are scaled and imputed; see :class:`Prepare`.
     initial
         Where the first arrays come from: the model adapter on the ``server``, a ``site`` (it
         answers Flower's ``query.initial``), or the path of an ``.npz`` file.
     test
         CSV with the coordinator's own test rows; the label column is the hyperparameter ``label``,
         or ``target``.
+    best
+        Keep the best round's model rather than the last's; see :class:`Best`.
+    report
+        The final evaluation; see :class:`Report`. ``null`` for none.
     min_sites
         Fewest sites a round may have; without it two, as in Flower, or one for a single site.
     join_deadline, round_deadline, max_wait
@@ -163,14 +240,21 @@ class Training(Model):
     ] = {}
     limits: Annotated[dict[Hyperparameter, Limit], Field(max_length=90)] = {}
     model: Literal["logistic-regression"] | None = None
-    prepare: Literal["standardize"] | None = None
+    prepare: Prepare | None = None
     initial: Initial = "server"
     test: Path | None = None
+    best: Best | None = None
+    report: Report | None = Report()
     min_sites: int | None = Field(default=None, ge=1)
     join_deadline: Seconds = 900
     round_deadline: Seconds = 600
     max_wait: Seconds = 600
     seed: int = 0
+
+    @field_validator("prepare", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"scale": value} if isinstance(value, str) else value
 
 
 class Tracking(Model):
@@ -261,6 +345,9 @@ _SECTIONS: dict[str, type[Model]] = {
     "sites": Site,
     "framework": Framework,
     "training": Training,
+    "prepare": Prepare,
+    "best": Best,
+    "report": Report,
     "tracking": Tracking,
 }
 

@@ -28,7 +28,7 @@ from fedsm.hooks import Hooks, first_arrays, strategy_of
 from fedsm.interrupts import remembered
 from fedsm.launch import check_approvals, make_join_ids, make_plan, run_started, unread_bundle
 from fedsm.learning.arrays import save_npz
-from fedsm.learning.models import adapter
+from fedsm.learning.models import adapter, save
 from fedsm.names import session_name
 from fedsm.tracking.base import Tracker
 from fedsm.tracking.pump import Pump
@@ -252,7 +252,7 @@ class Coordinator:
                 join_deadline=training.join_deadline,
                 round_deadline=training.round_deadline,
                 seed=training.seed,
-                prepare=training.prepare is not None,
+                prepare=training.prepare,
             ),
             self.journal,
             self._checkpoints,
@@ -285,7 +285,7 @@ class Coordinator:
         else:
             path = self._directory / "model.joblib"
             made = adapter(training.model)
-            made.save(made.build(outcome.arrays, outcome.summary, training.hyperparameters), path)
+            save(made.build(outcome.arrays, outcome.summary, training.hyperparameters), path)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         self._model = {"model": str(path), "model_sha256": digest}

@@ -17,13 +17,13 @@ from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp.exception import InconsistentMessageReplies
 from flwr.serverapp.strategy import Strategy
 
+from fedsm.config import Prepare
 from fedsm.errors import FedsmError, JobError, QuorumLost, StoppedEarly, TrainingError
 from fedsm.events import Journal
 from fedsm.exchange import Exchange
 from fedsm.learning import checks
 from fedsm.learning.arrays import save_npz
-from fedsm.learning.metrics import WEIGHT
-from fedsm.learning.preparation import Summary, combine, usable
+from fedsm.learning.preparation import Summary
 from fedsm.learning.strategies import (
     finished,
     needed_metrics,
@@ -31,6 +31,7 @@ from fedsm.learning.strategies import (
     seeded,
     weight_key,
 )
+from fedsm.preparing import prepare
 from fedsm.transport.grid import StreamGrid
 from fedsm.transport.snapshot import Snapshot
 
@@ -49,7 +50,7 @@ class Rounds:
     join_deadline: float
     round_deadline: float
     seed: int
-    prepare: bool
+    prepare: Prepare | None
 
 
 @dataclass(slots=True)
@@ -134,16 +135,24 @@ class Loop:
         TrainingError
             The strategy could not aggregate.
         """
+        settings = self._settings
         self._wait_for_sites()
         if self._stopping():
             raise StoppedEarly(
                 "stopped before round 1", action="train again; no model was made yet"
             )
-        if self._settings.prepare:
-            self._summary = self._prepare()
+        if settings.prepare is not None:
+            self._summary = prepare(
+                self._exchange,
+                self._journal,
+                self._live,
+                settings.prepare,
+                min_sites=settings.min_sites,
+                too_few=self._too_few,
+            )
         arrays = self._initial(self._summary) if self._initial else self._ask_a_site()
         outcome = Outcome(arrays, self._summary)
-        for number in range(1, self._settings.rounds + 1):
+        for number in range(1, settings.rounds + 1):
             if self._stopping():
                 outcome.stopped = True
                 break
@@ -304,27 +313,6 @@ class Loop:
         )
 
     # Before round 1
-
-    def _prepare(self) -> Summary:
-        answers, withheld = self._exchange.query("statistics", self._live(), {})
-        replies, faults = usable(answers)
-        for site, found in faults.items():
-            self._exchange.fault(0, "query.statistics", site, found)
-        if len(replies) < self._settings.min_sites:
-            raise self._too_few(0, "query.statistics", len(replies))
-        summary = combine(replies)
-        self._exchange.rows = {
-            site: int(reply.metric_records["metrics"][WEIGHT])  # type: ignore[arg-type]
-            for site, reply in replies.items()
-        }
-        self._journal.append(
-            "preparation",
-            sites=sorted(replies),
-            examples=summary.rows,
-            statistics=["count", "sum", "sum of squares", "rows", "rows per class"],
-            withheld=withheld,
-        )
-        return summary
 
     def _ask_a_site(self) -> ArrayRecord:
         for node in self._live():

@@ -32,7 +32,7 @@ LEVELS = [
     {"run"},
     {"coordinator", "provision", "site_folder", "uploads"},
     {"training", "execute", "evaluation", "clouds", "hooks", "launch"},
-    {"aws", "tracking", "local", "client", "datasets", "exchange", "evidence"},
+    {"aws", "tracking", "local", "client", "datasets", "exchange", "evidence", "preparing"},
     {"learning", "transport"},
     {"onboarding", "agreements", "federation_file", "terms_template"},
     {"plan", "policies", "address", "state", "pipeline"},

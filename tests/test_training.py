@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
+from fedsm.config import Prepare
 from fedsm.errors import JobError, QuorumLost, StoppedEarly, TrainingError
 from fedsm.events import Journal, read
 from fedsm.learning.arrays import arrays_from_npz
@@ -68,7 +69,7 @@ class Bench:
             "join_deadline": 10.0,
             "round_deadline": 10.0,
             "seed": 0,
-            "prepare": False,
+            "prepare": None,
             **changes,
         }
         return Loop(
@@ -415,7 +416,7 @@ def test_a_failing_observer_fails_no_run(bench: Bench) -> None:
 def test_stopping_before_round_1_makes_no_model(bench: Bench) -> None:
     join_all(bench)
     with pytest.raises(StoppedEarly):
-        bench.loop(prepare=True, stopping=lambda: True).run()
+        bench.loop(prepare=Prepare(), stopping=lambda: True).run()
     assert not bench.events("site-error")
 
 

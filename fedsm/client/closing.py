@@ -10,8 +10,8 @@ from flwr.app import ArrayRecord, ConfigRecord
 from fedsm.client import log
 from fedsm.client.contract import Value
 from fedsm.errors import ConfigError
+from fedsm.learning import models
 from fedsm.learning.arrays import save_npz
-from fedsm.learning.models import adapter
 from fedsm.learning.preparation import Summary
 
 
@@ -50,8 +50,8 @@ def save(
         save_npz(path, arrays)
     else:
         path = folder / f"{stem}.joblib"
-        made = adapter(model)
-        made.save(made.build(arrays, summary, run_config), path)
+        made = models.adapter(model)
+        models.save(made.build(arrays, summary, run_config), path)
     log.line("saved", file=path.name, bytes=path.stat().st_size)
     return path
 

@@ -122,6 +122,8 @@ class Job:
             run_config=contract.hyperparameters,
             node_config={
                 "site": settings.site,
+                "model": settings.model,
+                "smallest-count": release.smallest,
                 "partition-id": settings.partition,
                 "num-partitions": settings.partitions,
                 **{f"channel-{name}": str(path) for name, path in contract.channels.items()},

@@ -194,12 +194,12 @@ def answer(message: Message, x: Rows, y: Classes) -> RecordDict:
         arrays["hessian"] = Array(np.stack([loss.hessian() for loss in losses]))
     if question.ask == "curvature":
         found = losses[0].curvature(question.windows)
-        for name, part in zip(_CURVATURE, (found.total, found.mean, found.blocks), strict=True):
-            arrays[name] = Array(part)
+        curvature: tuple[Any, ...] = (found.total, found.mean, found.blocks)
+        arrays.update(zip(_CURVATURE, map(Array, curvature), strict=True))
     if question.directions is not None:
         joint = losses[0].coupling(question.directions)
-        for name, part in zip(_COUPLING, (joint.total, joint.mean, joint.gram), strict=True):
-            arrays[name] = Array(part)
+        coupling: tuple[Any, ...] = (joint.total, joint.mean, joint.gram)
+        arrays.update(zip(_COUPLING, map(Array, coupling), strict=True))
     if question.separation:
         arrays["extremes"] = Array(_extremes(w, step, x, y))
     metrics = classification(y, losses[0].probabilities)

@@ -101,6 +101,24 @@ class Summary:
     classes: tuple[int, ...] | tuple[str, ...]
     class_counts: tuple[int, ...]
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the model's inputs, in the order of the columns that :meth:`transform` gives."""
+        return self.features
+
+    def steps(self) -> list[tuple[str, Any]]:
+        """Fitted scikit-learn steps that do to raw rows what :meth:`transform` does."""
+        from sklearn.impute import SimpleImputer
+        from sklearn.preprocessing import StandardScaler
+
+        mean, scale = (np.array(v, dtype=np.float64) for v in (self.mean, self.scale))
+        # A row that holds the means teaches the imputer the means.
+        imputer = SimpleImputer(keep_empty_features=True).fit(mean[np.newaxis])
+        scaler = StandardScaler().fit(mean[np.newaxis])
+        scaler.mean_, scaler.scale_, scaler.var_ = mean, scale, scale**2
+        scaler.n_samples_seen_ = self.rows
+        return [("impute", imputer), ("scale", scaler)]
+
     def to_config(self) -> dict[str, Any]:
         """Flat values for a ``ConfigRecord``; every key starts with ``prepare-``."""
         return {

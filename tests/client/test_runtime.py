@@ -22,7 +22,7 @@ from fedsm.client.runtime import Job
 from fedsm.contract import JobSettings
 from fedsm.errors import IdentityRefused
 from fedsm.learning.arrays import arrays_from_npz, arrays_to_npz
-from fedsm.learning.models import adapter
+from fedsm.learning.models import adapter, save
 from fedsm.learning.strategies import make_strategy
 from fedsm.learning.tables import Table
 from tests.client.harness import (
@@ -133,7 +133,7 @@ def test_the_shipped_code_from_joining_to_the_model(tmp_path: Path) -> None:
     for name in ("train-loss", "evaluate-loss", "evaluate-accuracy", "evaluate-auc"):
         assert len(re.findall(rf"(?:^|\s){name}=([0-9.eE+-]+);", log)) == 3
     here = tmp_path / "model.joblib"
-    model.save(model.build(result.arrays, summary, hyperparameters), here)
+    save(model.build(result.arrays, summary, hyperparameters), here)
     for base in bases.values():
         assert digest(base / "model" / "model.joblib") == digest(here)
         assert digest(base / "model" / "local.joblib") != digest(here)
@@ -487,6 +487,8 @@ def context(message, context):
         "run-c": 0.5,
         "run-name": "x",
         "site": "north",
+        "model": "",
+        "smallest-count": 0,
         "partition-id": 1,
         "num-partitions": 2,
         "channel-train": str(base / "input" / "data" / "train"),

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from fedsm.datasets import Dataset, breast_cancer, heart_disease, write_channels
 from fedsm.learning.metrics import area_under_roc
-from fedsm.learning.models import adapter
+from fedsm.learning.models import adapter, evaluate
 from fedsm.learning.preparation import combine
 from fedsm.learning.strategies import make_strategy
 from fedsm.learning.tables import concatenate
@@ -42,7 +42,7 @@ def compare(dataset: Dataset, app: ClientApp, folder: Path) -> tuple[float, floa
         train_config=ConfigRecord(config),
         evaluate_config=ConfigRecord(config),
     )
-    federated = model.evaluate(result.arrays, summary, {}, dataset.test)["auc"]
+    federated = evaluate(model, result.arrays, summary, {}, dataset.test)["auc"]
     rows = concatenate([tables.train for tables in dataset.sites.values()])
     pooled = LogisticRegression(tol=1e-8, max_iter=10_000)
     pooled.fit(summary.transform(rows), summary.encode(rows.labels))

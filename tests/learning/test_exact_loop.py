@@ -11,6 +11,7 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from sklearn.linear_model import LogisticRegression
 
+from fedsm.config import Prepare
 from fedsm.datasets import breast_cancer, write_channels
 from fedsm.errors import ConfigError
 from fedsm.events import Journal, read
@@ -43,7 +44,7 @@ def loop(world: World, folder: Path, rounds: int, **options: Any) -> Loop:
     return Loop(
         world.grid,
         make_strategy("exact", options, min_sites=2, sites=len(SITES), rounds=rounds),
-        Rounds(rounds, SITES, 2, 10.0, 30.0, seed=0, prepare=True),
+        Rounds(rounds, SITES, 2, 10.0, 30.0, seed=0, prepare=Prepare()),
         Journal(folder / "events.jsonl"),
         folder,
         initial=lambda summary: adapter("logistic-regression").initial(summary, {}),

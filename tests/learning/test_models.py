@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from fedsm.errors import ConfigError, TrainingError
 from fedsm.learning.arrays import arrays_from_npz, arrays_to_npz, save_npz
 from fedsm.learning.metrics import classification
-from fedsm.learning.models import ADAPTERS, adapter
+from fedsm.learning.models import ADAPTERS, adapter, evaluate, save
 from fedsm.learning.preparation import Summary, combine, statistics
 from fedsm.learning.tables import Table
 
@@ -63,22 +63,23 @@ def test_evaluation_is_that_of_the_model() -> None:
         summary.encode(table.labels),
         MADE.build(arrays, summary, {}).predict_proba(table.features),
     )
-    assert MADE.evaluate(arrays, summary, {}, table) == expected
+    assert evaluate(MADE, arrays, summary, {}, table) == expected
     nothing = table.take(np.array([], dtype=np.intp))
-    assert MADE.evaluate(arrays, summary, {}, nothing)["num-examples"] == 0
+    assert evaluate(MADE, arrays, summary, {}, nothing)["num-examples"] == 0
 
 
 def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
     arrays, summary, table = example()
-    MADE.save(MADE.build(arrays, summary, {"c": 2}), tmp_path / "here.joblib")
+    save(MADE.build(arrays, summary, {"c": 2}), tmp_path / "here.joblib")
     program = (
         "import sys; from pathlib import Path\n"
         "from tests.learning.test_models import MADE, example\n"
+        "from fedsm.learning.models import save\n"
         "from fedsm.learning.preparation import Summary\n"
         "from flwr.app import ConfigRecord\n"
         "arrays, summary, _ = example()\n"
         "summary = Summary.from_config(ConfigRecord(summary.to_config()))\n"
-        "MADE.save(MADE.build(arrays, summary, {'c': 2.0}), Path(sys.argv[1]))\n"
+        "save(MADE.build(arrays, summary, {'c': 2.0}), Path(sys.argv[1]))\n"
     )
     there = tmp_path / "there.joblib"
     root = Path(__file__).resolve().parents[2]
