@@ -18,7 +18,8 @@ job-status         site, job, status, secondary, reason, seconds, artifacts
 site-joined        site, device, again
 site-lost          site, reason
 site-refused       peer, reason
-preparation        sites, examples, statistics (names of what left each site),
+preparation        sites, examples, queries, statistics (names of what left each site),
+                   smallest (count that the sites were to merge or leave out),
                    withheld (site to what its owner's terms held back)
 initial            site (that gave the first arrays)
 round-started      round, sites

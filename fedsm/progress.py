@@ -87,7 +87,8 @@ def describe(event: Event) -> str:
         case "site-error":
             return f"{data['site']}: round {data['round']}, {data['phase']}: {data['error']}"
         case "preparation":
-            return f"prepared from {data['examples']} rows of {len(data['sites'])} sites"
+            left = ", ".join(data["statistics"])
+            return f"prepared from {data['examples']} rows of {len(data['sites'])} sites: {left}"
         case "round-ended":
             metrics = {**data["evaluate"], **data["server"]}
             shown = ", ".join(

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedsm.errors import ConfigError
-from fedsm.learning.exact_objective import Matrix
+
+Vector = NDArray[np.float64]
+
+_OF_EXACT = "training.options.class_weight"
 
 
 def class_weights(
     given: str | dict[Any, float] | None,
     classes: int,
     labels: Sequence[Any],
-    counts: Matrix,
-) -> Matrix:
+    counts: Vector,
+    *,
+    where: str = _OF_EXACT,
+) -> Vector:
     """Weight of each class, in the order of the labels.
 
     Parameters
@@ -26,6 +33,8 @@ def class_weights(
     classes : int
     labels : sequence, counts : ndarray
         Of the whole federation; empty where it was not prepared.
+    where : str
+        The field that an error names.
 
     Raises
     ------
@@ -38,7 +47,7 @@ def class_weights(
     if len(labels) != classes or (given == "balanced" and not told):
         raise ConfigError(
             "class weights need the federation's classes, and balanced ones their counts",
-            where="training.options.class_weight",
+            where=where,
             action="set training.prepare, or give weights by label where owners withhold counts",
         )
     if given == "balanced":
@@ -48,7 +57,35 @@ def class_weights(
     if len(weights) > classes or not all(0 < v < np.inf for v in weights.values()):
         raise ConfigError(
             "a label is not among the classes, or a weight is not above 0",
-            where="training.options.class_weight",
+            where=where,
             action=f"map labels to weights; the labels are {', '.join(map(str, labels))}",
         )
     return np.array([float(weights[str(label)]) for label in labels])
+
+
+def parse_class_weights(given: object) -> str | dict[Any, float] | None:
+    """What the hyperparameter ``class-weights`` says, as :func:`class_weights` takes it.
+
+    Raises
+    ------
+    ConfigError
+        It is neither ``balanced``, ``none``, nor ``label:weight,...`` of weights above 0.
+    """
+    if given == "none":
+        return None
+    if given == "balanced":
+        return "balanced"
+    weights: dict[Any, float] = {}
+    try:
+        for part in str(given).split(","):
+            label, _, weight = part.rpartition(":")
+            weights[label.strip()] = float(weight)
+    except ValueError:
+        weights = {}
+    if "" in weights or not weights or not all(0 < w < math.inf for w in weights.values()):
+        raise ConfigError(
+            "is neither balanced, none, nor weights above 0 by label",
+            where="training.hyperparameters.class-weights",
+            action="give balanced, none, or such as 0:1,1:3",
+        )
+    return weights

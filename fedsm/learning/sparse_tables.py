@@ -43,6 +43,10 @@ class SparseTable:
         """The given rows, in the given order."""
         return SparseTable(self.columns, self.features[rows], self.labels[rows])
 
+    def rows(self) -> csr_array:
+        """Raw rows as the final model takes them: float64, shape (rows, columns)."""
+        return self.features.astype(np.float64)
+
 
 def concatenate(tables: Sequence[SparseTable]) -> SparseTable:
     """All rows of tables that have the same columns, in order."""

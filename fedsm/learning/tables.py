@@ -1,16 +1,19 @@
 """Rows with a label: the one shape in which data is handed around, and its CSV form.
 
-A CSV file has a header, one column per feature and the label's column. Features are numbers; an
-empty field, ``?``, ``NA`` or ``nan`` is missing. Labels are whole numbers or text.
+A CSV file has a header, one column per feature and the label's column. Features are numbers, but
+for the columns that are named as categories, which are text or codes (``1.0`` is ``1``); an empty
+field, ``?``, ``NA`` or ``nan`` is missing. Labels are whole numbers or text.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,9 @@ from fedsm.errors import DataError
 MISSING = frozenset({"", "?", "na", "nan", "null"})
 
 Labels = NDArray[np.int64] | NDArray[np.str_]
+Texts = NDArray[np.str_]
+
+_DECIMAL = re.compile(r"([+-]?\d+)\.0*")
 
 
 @dataclass(frozen=True)
@@ -29,22 +35,47 @@ class Table:
     Attributes
     ----------
     columns : tuple of str
-        Names of the features, in the order of the columns of ``features``.
+        Names of the numeric features, in the order of the columns of ``features``.
     features : ndarray of float64, shape (rows, columns)
         NaN where a value is missing.
     labels : ndarray of int64 or str, shape (rows,)
+    categories : tuple of str
+        Names of the features that are categories, in the order of the columns of ``texts``.
+    texts : ndarray of str, shape (rows, categories)
+        Empty where a category is missing.
     """
 
     columns: tuple[str, ...]
     features: NDArray[np.float64]
     labels: Labels
+    categories: tuple[str, ...] = ()
+    texts: Texts = field(default_factory=lambda: np.zeros((0, 0), dtype=np.str_))
+
+    def __post_init__(self) -> None:
+        if not self.categories:
+            object.__setattr__(self, "texts", np.zeros((len(self.labels), 0), dtype=np.str_))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: NDArray[np.intp]) -> Table:
         """The given rows, in the given order."""
-        return Table(self.columns, self.features[rows], self.labels[rows])
+        return Table(
+            self.columns,
+            self.features[rows],
+            self.labels[rows],
+            self.categories,
+            self.texts[rows],
+        )
+
+    def rows(self) -> NDArray[Any]:
+        """Raw rows as the final model takes them, shape (rows, columns + categories).
+
+        Of float64 where there are no categories; of objects otherwise, numbers before texts.
+        """
+        if not self.categories:
+            return self.features
+        return np.hstack([self.features.astype(object), self.texts.astype(object)])
 
 
 def concatenate(tables: Sequence[Table]) -> Table:
@@ -53,21 +84,49 @@ def concatenate(tables: Sequence[Table]) -> Table:
         tables[0].columns,
         np.vstack([t.features for t in tables]),
         np.concatenate([t.labels for t in tables]),
+        tables[0].categories,
+        np.vstack([t.texts for t in tables]),
     )
 
 
+def category_names(hyperparameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Columns that the hyperparameter ``categories`` names, such as ``cp,restecg``."""
+    names = str(hyperparameters.get("categories", "")).split(",")
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def category(text: str) -> str:
+    """A category as it is compared: ``1.0`` is ``1``, a missing one is empty."""
+    text = text.strip()
+    if text.lower() in MISSING:
+        return ""
+    decimal = _DECIMAL.fullmatch(text)
+    return decimal[1] if decimal else text
+
+
 def write_csv(table: Table, path: Path, *, label: str) -> None:
-    """Write a table; reading it back gives the same float64 values."""
+    """Write a table; reading it back gives the same values."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*table.columns, label])
-        for row, target in zip(table.features.tolist(), table.labels.tolist(), strict=True):
-            writer.writerow([*("" if math.isnan(v) else repr(v) for v in row), target])
+        writer.writerow([*table.columns, *table.categories, label])
+        for row, texts, target in zip(
+            table.features.tolist(), table.texts.tolist(), table.labels.tolist(), strict=True
+        ):
+            numbers = ("" if math.isnan(v) else repr(v) for v in row)
+            writer.writerow([*numbers, *texts, target])
 
 
-def read_csv(paths: Iterable[Path], *, label: str) -> Table:
+def read_csv(paths: Iterable[Path], *, label: str, categories: Sequence[str] = ()) -> Table:
     """Read files of one header as one table.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+    label : str
+        Name of the label's column.
+    categories : sequence of str
+        Names of the columns that hold categories, see :func:`category_names`.
 
     Raises
     ------
@@ -77,11 +136,14 @@ def read_csv(paths: Iterable[Path], *, label: str) -> Table:
     """
     columns: list[str] | None = None
     features: list[list[float]] = []
+    texts: list[list[str]] = []
     targets: list[str] = []
     for path in paths:
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
-                header = _read_rows(file, path, label, columns, features, targets)
+                reader = csv.reader(file)
+                header = _header(reader, path, label, columns, categories)
+                _read_rows(reader, path, label, header, categories, features, texts, targets)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(
                 f"cannot be read as CSV ({type(error).__name__})",
@@ -91,46 +153,66 @@ def read_csv(paths: Iterable[Path], *, label: str) -> Table:
         columns = columns or header
     if columns is None:
         raise DataError("there is no CSV file", action="give one file at least")
-    width = len(columns) - 1
+    kept = {label, *categories}
+    numeric = tuple(name for name in columns if name not in kept)
     return Table(
-        tuple(name for name in columns if name != label),
-        np.array(features, dtype=np.float64).reshape(len(features), width),
+        numeric,
+        np.array(features, dtype=np.float64).reshape(len(features), len(numeric)),
         _labels(targets),
+        tuple(name for name in columns if name in categories),
+        np.array(texts, dtype=np.str_).reshape(len(texts), len(categories)),
     )
 
 
-def _read_rows(
-    file: Iterable[str],
+def _header(
+    reader: Iterator[list[str]],
     path: Path,
     label: str,
     columns: list[str] | None,
-    features: list[list[float]],
-    targets: list[str],
+    categories: Sequence[str],
 ) -> list[str]:
-    reader = csv.reader(file)
     header = [name.strip() for name in next(reader, [])]
     _check_header(header, path, label, columns)
+    for name in categories:
+        if name not in header or name == label:
+            fault = "is the label" if name == label else "is not in the header"
+            raise DataError(
+                f"column {name!r} of categories {fault}",
+                where=path.name,
+                action="name other columns in the hyperparameter `categories`",
+            )
+    return header
+
+
+def _read_rows(
+    reader: Any,
+    path: Path,
+    label: str,
+    header: list[str],
+    categories: Sequence[str],
+    features: list[list[float]],
+    texts: list[list[str]],
+    targets: list[str],
+) -> None:
     at = header.index(label)
+    of_text = [i for i, name in enumerate(header) if name in categories]
+    of_numbers = [i for i, name in enumerate(header) if i != at and name not in categories]
     for row in reader:
         if not row:
             continue
+        line = reader.line_num
         if len(row) != len(header):
             raise DataError(
-                f"line {reader.line_num} has {len(row)} fields, the header has {len(header)}",
+                f"line {line} has {len(row)} fields, the header has {len(header)}",
                 where=path.name,
                 action="mend the line",
             )
-        target = row.pop(at).strip()
+        target = row[at].strip()
         if target.lower() in MISSING:
-            raise _bad_value(path, reader.line_num, label, "is missing")
+            raise _bad_value(path, line, label, "is missing")
         targets.append(target)
-        features.append(
-            [
-                _number(text, path, reader.line_num, header, i + (i >= at))
-                for i, text in enumerate(row)
-            ]
-        )
-    return header
+        features.append([_number(row[i], path, line, header, i) for i in of_numbers])
+        texts.append([category(row[i]) for i in of_text])
 
 
 def _check_header(header: list[str], path: Path, label: str, columns: list[str] | None) -> None:
