@@ -74,11 +74,17 @@ def of_project(directory: Path, code: Path | None = None) -> Bundle:
     BundleError
         As :func:`build`.
     """
-    own, wheels = directory / CLIENT_CODE, directory / WHEELHOUSE
+    wheels = directory / WHEELHOUSE
     return build(
-        code or (own if own.is_dir() else asset(CLIENT_CODE)),
+        code or code_of(directory),
         wheelhouse=wheels if wheels.is_dir() else None,
     )
+
+
+def code_of(directory: Path) -> Path:
+    """A project's ``client_code/``, or the shipped where it has none."""
+    own = directory / CLIENT_CODE
+    return own if own.is_dir() else asset(CLIENT_CODE)
 
 
 def build(client_code: Path, *, wheelhouse: Path | None = None) -> Bundle:

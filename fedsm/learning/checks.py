@@ -9,6 +9,8 @@ from typing import Any
 
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
+from fedsm.learning import trees
+
 MAX_METRICS = 256
 MAX_LIST = 1000
 MAX_NAME = 128
@@ -23,7 +25,7 @@ _NAME = re.compile(r"(?!/)(?!.*\.\.)[\w./:\[\]-]{1,128}", re.ASCII)
 
 def fault(
     reply: Message,
-    reference: ArrayRecord | None,
+    reference: ArrayRecord | trees.Growth | None,
     weighted_by: str,
     needed: Sequence[str] = (),
 ) -> str | None:
@@ -33,8 +35,8 @@ def fault(
     ----------
     reply : Message
         A site's answer to a train or an evaluate message.
-    reference : ArrayRecord or None
-        The global arrays, for an answer to train; None for one to evaluate.
+    reference : ArrayRecord, Growth or None
+        For an answer to train: the global arrays, or trees that may grow. None for one to evaluate.
     weighted_by : str
         Key of the weight: positive for train, at least 0 for evaluate.
     needed : sequence of str
@@ -135,7 +137,9 @@ def _length(value: Any) -> int | None:
     return len(value) if isinstance(value, list) else None
 
 
-def _array_fault(arrays: ArrayRecord, reference: ArrayRecord) -> str | None:
+def _array_fault(arrays: ArrayRecord, reference: ArrayRecord | trees.Growth) -> str | None:
+    if isinstance(reference, trees.Growth):
+        return trees.fault(arrays, reference)
     if list(arrays) != list(reference):
         missing, extra = set(reference) - set(arrays), set(arrays) - set(reference)
         if missing:

@@ -9,6 +9,7 @@ the model's own library. docs/models.md adds an adapter step by step.
 from __future__ import annotations
 
 from fedsm.learning.models.base import Adapter, Local, save
+from fedsm.learning.models.custom import CUSTOM
 from fedsm.learning.models.registry import ADAPTERS, adapter, evaluate
 
-__all__ = ["ADAPTERS", "Adapter", "Local", "adapter", "evaluate", "save"]
+__all__ = ["ADAPTERS", "CUSTOM", "Adapter", "Local", "adapter", "evaluate", "save"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,8 @@ class Local:
         Weight of FedProx's term ``mu/2 |w - w_global|^2``, added to the site's mean loss.
     correction : ArrayRecord or None
         Added to every gradient, array by array: SCAFFOLD's.
+    site : str
+        The site's name; with the round and the hyperparameter ``seed`` it seeds what is drawn.
     """
 
     summary: Summary
@@ -40,12 +43,29 @@ class Local:
     config: Mapping[str, Any] = field(default_factory=dict)
     proximal_mu: float = 0.0
     correction: ArrayRecord | None = None
+    site: str = ""
+
+    def generator(self) -> np.random.Generator:
+        """Random numbers of this site in this round: the same in every process."""
+        where = zlib.crc32(self.site.encode())
+        server_round = int(self.config.get("server-round", 0))
+        return np.random.default_rng([int(self.run_config.get("seed", 0)), server_round, where])
 
 
 class Adapter(Protocol):
     """One kind of model."""
 
     name: str
+
+    def check(self, run_config: Mapping[str, Any]) -> None:
+        """See that the hyperparameters are the model's, before anything is launched.
+
+        Raises
+        ------
+        ConfigError
+            Some are not; all are listed.
+        """
+        ...
 
     def initial(self, summary: Summary, run_config: Mapping[str, Any]) -> ArrayRecord:
         """Parameters before round 1."""
