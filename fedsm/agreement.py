@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from fedsm.config import FederationConfig, Framework, Site
+from fedsm.config import FederationConfig, Framework, Site, Training
+from fedsm.contract import EXACT_SUMS
 from fedsm.errors import ConfigError
 from fedsm.fields import (
     AccountId,
@@ -55,8 +56,43 @@ METRICS = (
     "num-positives",
     "classes-present",
     "seconds",
+    *(
+        f"{model}{name}"
+        for model in ("", "local-", "personal-")
+        for name in (
+            "loss",
+            "accuracy",
+            "auc",
+            "auc-interval",
+            "average-precision",
+            "average-precision-interval",
+            "brier",
+            "calibration-slope",
+            "calibration-intercept",
+            "calibration-error",
+        )
+        if model or name not in ("loss", "accuracy", "auc", "average-precision", "brier")
+    ),
+    "local-gap",
+    "local-gap-interval",
+    "personal-gap",
+    "personal-gap-interval",
+    "num-classes",
+    "num-confusion",
+    "num-scores-positive",
+    "num-scores-negative",
+    "group-column",
+    "group-value",
+    "num-group-rows",
+    "num-group-classes",
+    "num-group-confusion",
+    "groups-withheld",
+    "importance",
 )
-"""Names of metrics that leave a job where the owner's terms name no others."""
+"""Names of metrics that leave a job where the owner's terms name no others.
+
+The first are a round's, the rest the final report's, see :mod:`fedsm.learning.site_report`.
+"""
 
 
 class Invitation(Model):
@@ -79,6 +115,9 @@ class Invitation(Model):
         Most rounds of a run.
     hyperparameters
         What each may be; a name that is not here cannot be passed.
+    sums
+        Arrays that the strategy asks for beside the model's: sums over the site's rows. They leave
+        a job only where the terms name them among the metrics.
     """
 
     kind: Literal["invitation"] = "invitation"
@@ -96,6 +135,7 @@ class Invitation(Model):
     max_wait: float = Field(gt=0)
     model: Line = ""
     hyperparameters: Annotated[dict[Hyperparameter, Limit], Field(max_length=60)] = {}
+    sums: Annotated[tuple[Line, ...], Field(max_length=60)] = ()
 
     @field_validator("server_role_arn")
     @classmethod
@@ -119,7 +159,8 @@ class Terms(Model):
     server_reads_logs
         Whether the server may read the jobs' logs.
     metrics
-        Names of the metrics that may leave a job.
+        Names of the metrics that may leave a job, and of the arrays that are not like the model's:
+        the invitation's ``sums``.
     smallest_count
         Counts below this do not leave a job.
     """
@@ -263,7 +304,20 @@ def invitation_of(
             name: training.limits.get(name, Limit(choices=(value,)))
             for name, value in training.hyperparameters.items()
         },
+        sums=sums_of(training),
     )
+
+
+def sums_of(training: Training) -> tuple[str, ...]:
+    """Names of the arrays that the strategy needs of a site beside the model's."""
+    if training.strategy != "exact":
+        return ()
+    options = {key.replace("-", "_"): value for key, value in training.options.items()}
+    solver = options.get("solver", "auto")
+    kinds = [kind for kind in ("newton", "lbfgs") if solver in (kind, "auto")]
+    if options.get("penalty", training.hyperparameters.get("penalty")) == "none":
+        kinds.append("none")
+    return tuple(dict.fromkeys(name for kind in kinds for name in EXACT_SUMS[kind]))
 
 
 def _single(address: str, cloud: str) -> tuple[str, ...]:

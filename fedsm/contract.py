@@ -26,6 +26,22 @@ LIMIT_ROUNDS = f"{LIMIT}ROUNDS"
 LIMIT_METRICS = f"{LIMIT}METRICS"
 LIMIT_COUNT = f"{LIMIT}COUNT"
 
+EXACT_SUMS = {
+    "newton": ("losses", "trials", "hessian"),
+    "lbfgs": (
+        "losses",
+        "curvature-total",
+        "curvature-mean",
+        "curvature-blocks",
+        "coupling-total",
+        "coupling-mean",
+        "coupling-gram",
+    ),
+    "none": ("extremes",),
+}
+"""Arrays that leave a site for strategy ``exact``, by solver, and without a penalty. None is like
+the model, so the owner's terms must name them."""
+
 MAX_SITES = 1000
 """Sites of a run, as far as a job believes it."""
 

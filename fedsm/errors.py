@@ -13,6 +13,8 @@
     │   └── CoordinatorGone       no coordinator for longer than max-wait
     ├── TrainingError             the rounds cannot go on
     │   ├── QuorumLost            fewer live sites than min_sites
+    │   ├── SeparatedData         rows that a plane parts: without a penalty no finite optimum
+    │   ├── NotConverged          the rounds ended before the tolerance was met
     │   └── StoppedEarly          asked to stop before there was a model
     ├── DataError                 a site's rows cannot be used
     ├── TrackingError             an experiment tracker refused

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Strategy
 
+from fedsm.bundle import code_of
 from fedsm.config import FederationConfig, Training
 from fedsm.errors import ConfigError
 from fedsm.learning.arrays import arrays_from_npz
-from fedsm.learning.models import adapter
+from fedsm.learning.controls import Differentiable, not_differentiable
+from fedsm.learning.exact_weights import parse_class_weights
+from fedsm.learning.models import Adapter, adapter
 from fedsm.learning.preparation import Summary
 from fedsm.learning.strategies import make_strategy
 from fedsm.training import ConfigFn, EvaluateFn
@@ -50,7 +54,10 @@ def strategy_of(config: FederationConfig) -> Strategy:
     if training.strategy == "exact":
         # Where the model adapter reads them: they are given once.
         given = training.hyperparameters
-        options = {key: given[key] for key in ("c", "penalty") if key in given} | options
+        known: dict[str, Any] = {key: given[key] for key in ("c", "penalty") if key in given}
+        if "class-weights" in given:
+            known["class_weight"] = parse_class_weights(given["class-weights"])
+        options = known | options
     return make_strategy(
         training.strategy,
         options,
@@ -58,6 +65,24 @@ def strategy_of(config: FederationConfig) -> Strategy:
         sites=len(config.sites),
         rounds=training.rounds,
     )
+
+
+def model_of(training: Training, project: Path) -> Adapter | None:
+    """The model adapter that the configuration names; None without one.
+
+    Raises
+    ------
+    ConfigError
+        It lacks its library or its file, hyperparameters are wrong, or the strategy cannot train
+        it.
+    """
+    if training.model is None:
+        return None
+    made = adapter(training.model, code_of(project))
+    made.check(training.hyperparameters)
+    if training.strategy == "scaffold" and not isinstance(made, Differentiable):
+        raise not_differentiable(training.model)
+    return made
 
 
 def first_arrays(
@@ -69,15 +94,17 @@ def first_arrays(
     ------
     TrainingError
         The ``.npz`` file that ``training.initial`` names cannot be read.
+    ConfigError
+        As :func:`model_of`.
     """
+    made = model_of(training, project)
     if hooks.initial is not None:
         given = hooks.initial
         return lambda summary: given
     if training.initial.endswith(".npz"):
         arrays = arrays_from_npz(project / training.initial)
         return lambda summary: arrays
-    if training.initial == "server" and training.model is not None:
-        made = adapter(training.model)
+    if training.initial == "server" and made is not None:
         return lambda summary: made.initial(_known(summary), training.hyperparameters)
     return None
 

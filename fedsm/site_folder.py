@@ -24,7 +24,16 @@ import boto3
 import yaml
 
 from fedsm import __version__, onboarding
-from fedsm.agreement import Acceptance, Approval, Invitation, Terms, read, site_of, write
+from fedsm.agreement import (
+    METRICS,
+    Acceptance,
+    Approval,
+    Invitation,
+    Terms,
+    read,
+    site_of,
+    write,
+)
 from fedsm.agreements import ACCEPTANCE, INVITATION, approval_name
 from fedsm.assets import asset
 from fedsm.aws import approvals, jobs, owner
@@ -154,13 +163,16 @@ class SiteFolder:
     def agree(self, invitation: Invitation, site: Site) -> None:
         """Write an invitation, and terms that come to a site as it is given.
 
-        Of terms that are there already, those that a site does not have are kept.
+        Of terms that are there already, those that a site does not have are kept; what the
+        invitation asks to leave a job is granted.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         write(invitation, self.path / INVITATION)
         file = self.path / TERMS
         shared = set(Terms.model_fields) & set(Site.model_fields)
         own = read(Terms, file).model_dump(exclude=shared) if file.exists() else {}
+        granted = (*own.get("metrics", METRICS), *invitation.sums)
+        own["metrics"] = tuple(dict.fromkeys(granted))
         terms = Terms.model_validate({**own, **site.model_dump(include=shared)})
         text = yaml.safe_dump(terms.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
         file.write_text(text, encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 
 from fedsm.agreement import METRICS, Invitation
 
@@ -57,7 +58,7 @@ max_runtime: 86400      # seconds, after which SageMaker ends a job
 
 # What leaves a job besides model updates: these metrics, and counts from this size on.
 smallest_count: 10
-# metrics: [{metrics}]
+{metrics}
 
 # Whether the server may read the jobs' logs. You always can: fedsm site logs
 server_reads_logs: false
@@ -96,5 +97,21 @@ def terms_template(invitation: Invitation) -> str:
         launch=_LAUNCH[invitation.launch],
         hyperparameters="".join(limits) or " none",
         region=region or "<the Region of your data>",
-        metrics=", ".join(METRICS[:4]),
+        metrics=_metrics(invitation.sums),
+    )
+
+
+def _metrics(sums: tuple[str, ...]) -> str:
+    if not sums:
+        return f"# metrics: [{', '.join(METRICS[:4])}]"
+    lines = textwrap.wrap(", ".join((*METRICS, *sums)), 96, break_on_hyphens=False)
+    return "\n".join(
+        [
+            "# The federation's strategy also asks for these sums over your rows, in every round:",
+            *textwrap.wrap(", ".join(sums), 96, initial_indent="#   ", subsequent_indent="#   "),
+            "# Without them your site cannot take part; docs/strategies.md says what they are.",
+            "metrics: [",
+            *(f"  {line}" for line in lines),
+            "]",
+        ]
     )

@@ -118,6 +118,11 @@ class SiteLoss:
 
     def hessian(self) -> Matrix:
         """Second derivatives by the flattened ``w``: the lower triangle, row by row."""
+        whole = self.square_hessian()
+        return whole[np.tril_indices(len(whole))]
+
+    def square_hessian(self) -> Matrix:
+        """Second derivatives by the flattened ``w``, as a matrix."""
         p = self.probabilities
         outputs, width = p.shape[1] - self._first, self._x.shape[1] + 1
         whole = np.empty((outputs, width, outputs, width))
@@ -127,7 +132,7 @@ class SiteLoss:
                 block = self._bordered_gram(self._weights * d)
                 whole[k, :, j], whole[j, :, k] = block, block
         size = outputs * width
-        return whole.reshape(size, size)[np.tril_indices(size)]
+        return whole.reshape(size, size)
 
     def curvature(self, windows: int) -> Curvature:
         """Blocks of single variables; ``windows`` divides the number of features."""

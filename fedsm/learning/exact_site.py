@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
+from fedsm.contract import EXACT_SUMS
 from fedsm.errors import DataError
 from fedsm.learning.exact_objective import (
     Classes,
@@ -43,10 +44,9 @@ Ask = Literal["gradient", "hessian", "curvature", "coupling"]
 _ASK, _LENGTHS, _WINDOWS = "exact-ask", "exact-lengths", "exact-windows"
 _CLASS_WEIGHTS, _SEPARATION = "exact-class-weights", "exact-separation"
 _DIRECTIONS = "directions"
-_CURVATURE = ("curvature-total", "curvature-mean", "curvature-blocks")
-_COUPLING = ("coupling-total", "coupling-mean", "coupling-gram")
+_CURVATURE, _COUPLING = EXACT_SUMS["lbfgs"][1:4], EXACT_SUMS["lbfgs"][4:]
 
-LEAVING = ("losses", "trials", "hessian", *_CURVATURE, *_COUPLING, "extremes")
+LEAVING = tuple(dict.fromkeys(name for names in EXACT_SUMS.values() for name in names))
 """Arrays of an answer that are not the model's: the owner's terms name those that may leave."""
 
 

@@ -2,11 +2,13 @@
 
 The federation's objective is scikit-learn's, divided by ``C N`` (N: training rows of all sites):
 
-    F(w) = 1/N sum_i loss_i(w) + |coef|^2 / (2 C N)
+    F(w) = 1/N sum_i s_i loss_i(w) + |coef|^2 / (2 C N)
 
-A site minimises the same with the mean over its own n_k rows, F_k. The average of F_k weighted by
-n_k / N is F, so the penalty counts once, whatever the sites' sizes. In scikit-learn's terms the
-site's own C is ``C N / n_k``.
+with ``s_i`` the weight of the row's class, the same at all sites. A site minimises the same with
+the mean over its own n_k rows, F_k. The average of F_k weighted by n_k / N is F: the penalty counts
+once and every row by its class's weight alone, whatever the sites' sizes and their prevalence. So
+the sites are weighted by rows (``num-examples``), with class weights too. In scikit-learn's terms
+the site's own C is ``C N / n_k``.
 """
 
 from __future__ import annotations
@@ -18,14 +20,18 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
-from numpy.typing import NDArray
+from scipy import optimize, sparse
+from scipy.sparse.linalg import LinearOperator, cg
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from fedsm.errors import ConfigError
+from fedsm.learning.exact_descent import Descent, Evaluation, Newton
+from fedsm.learning.exact_objective import Matrix, Rows
+from fedsm.learning.logistic_share import Share
 
-Matrix = NDArray[np.float64]
-Classes = NDArray[np.intp]
+NEWTON_LIMIT = 500
+"""Coefficients up to which :func:`solve` takes Newton's steps."""
 
 SOLVERS = ("gradient", "lbfgs", "newton-cg", "newton-cholesky")
 
@@ -147,116 +153,151 @@ def _other_model(fault: str) -> ConfigError:
     )
 
 
-def probabilities(model: LogisticRegression, x: Matrix) -> Matrix:
+def probabilities(model: LogisticRegression, x: Rows) -> Matrix:
     """Predicted probabilities, shape (rows, classes); there may be no row."""
-    if len(x) == 0:
+    if x.shape[0] == 0:
         return np.zeros((0, len(model.classes_)))
     predicted: Matrix = model.predict_proba(x)
     return predicted
 
 
-def fit(
-    model: LogisticRegression,
-    x: Matrix,
-    y: Classes,
-    settings: Settings,
-    *,
-    rows: int,
-    proximal_mu: float = 0.0,
-) -> None:
-    """Move a model some steps towards the optimum of the site's share of the objective, in place.
-
-    Parameters
-    ----------
-    model : LogisticRegression
-        Holds the global parameters.
-    x : ndarray, shape (n, features)
-        Standardised rows, nothing missing.
-    y : ndarray of int, shape (n,)
-        Class indices; classes may be missing.
-    rows : int
-        Training rows of all sites.
-    proximal_mu : float
-        Weight of FedProx's term ``mu/2 |w - w_global|^2``, added to F_k.
+def fit(model: LogisticRegression, share: Share, settings: Settings) -> None:
+    """Move a model, which holds the global parameters, some steps towards a share's optimum.
 
     Raises
     ------
     ConfigError
-        A proximal term with a solver of scikit-learn's, which has none.
+        A proximal term or a correction with a solver of scikit-learn's, which has none.
     """
     if settings.solver == "gradient":
-        _descend(model, x, y, settings, rows, proximal_mu)
+        _descend(model, share, settings)
         return
-    if proximal_mu:
+    if share.proximal_mu or share.correction is not None:
+        lacking = "proximal term" if share.proximal_mu else "correction"
         raise ConfigError(
-            f"solver {settings.solver} has no proximal term",
+            f"solver {settings.solver} has no {lacking}",
             where="training.hyperparameters.solver",
-            action="use solver: gradient with fedprox",
+            action="use solver: gradient with fedprox and scaffold",
         )
-    _refit(model, x, y, settings, rows)
+    _refit(model, share, settings)
 
 
-def _descend(
-    model: LogisticRegression,
-    x: Matrix,
-    y: Classes,
-    settings: Settings,
-    rows: int,
-    mu: float,
-) -> None:
+def gradient(model: LogisticRegression, share: Share) -> Matrix:
+    """The share's gradient at the model's parameters, shape (outputs, features + 1)."""
+    w = to_matrix(model)
+    return share.at(w, w).gradient()
+
+
+def solve(model: LogisticRegression, share: Share) -> None:
+    """Move a model to the share's optimum, by Newton's method or, with many coefficients, L-BFGS.
+
+    Without a penalty separated rows have none: the parameters then end large.
+    """
+    start = to_matrix(model)
+    w = _newton(share, start) if start.size <= NEWTON_LIMIT else _lbfgs(share, start)
+    model.coef_, model.intercept_ = w[:, :-1].copy(), w[:, -1].copy()
+
+
+def leave_out(model: LogisticRegression, share: Share, out: Share) -> None:
+    """Move a model of all sites to about where it would be without the rows of ``out``.
+
+    One Newton step on the federation's objective less what these rows add to it: an infinitesimal
+    jackknife (Jaeckel 1972; Giordano et al. 2019). The federation's curvature is not known here; it
+    is taken to be that of the site's ``share``, as if all rows were like the site's. With many
+    coefficients the equations are solved by conjugate gradients.
+    """
+    start = to_matrix(model)
+    rows, fewer = share.rows, len(out.y)
+    target = fewer * out.at(start, start).gradient().ravel()
+    if start.size <= NEWTON_LIMIT:
+        whole, part = share.at(start, start).hessian(), out.at(start, start).hessian()
+        moved = np.linalg.lstsq(rows * whole - fewer * part, target, rcond=None)[0]
+    else:
+
+        def slope(flat: Matrix) -> Matrix:
+            w = flat.reshape(start.shape)
+            left = rows * share.at(w, start).gradient() - fewer * out.at(w, start).gradient()
+            return np.asarray(left.ravel())
+
+        def curvature(v: Matrix) -> Matrix:
+            step = 1e-4 / max(float(np.linalg.norm(v)), 1e-12) * v
+            return (slope(start.ravel() + step) - slope(start.ravel() - step)) * (
+                float(np.linalg.norm(v)) / 2e-4
+            )
+
+        operator = LinearOperator((start.size, start.size), matvec=curvature, dtype=np.float64)
+        moved, _ = cg(operator, target, rtol=1e-2, maxiter=20)
+    w = start + moved.reshape(start.shape)
+    model.coef_, model.intercept_ = w[:, :-1].copy(), w[:, -1].copy()
+
+
+def _newton(share: Share, start: Matrix) -> Matrix:
+    descent = Descent(Newton(singular=not share.proximal_mu))
+    point = start.ravel()
+    for _ in range(100):
+        at = share.at(point.reshape(start.shape), start)
+        found = Evaluation(point, at.value, at.gradient().ravel(), at.hessian())
+        point = descent.tell([found])
+        if descent.accepted and descent.decrement <= 1e-14 * max(at.value, 1e-3):
+            break
+    return point.reshape(start.shape)
+
+
+def _lbfgs(share: Share, start: Matrix) -> Matrix:
+    def objective(flat: Matrix) -> tuple[float, Matrix]:
+        at = share.at(flat.reshape(start.shape), start)
+        return at.value, at.gradient().ravel()
+
+    options = {"maxiter": 1000, "maxcor": 30, "ftol": 1e-13, "gtol": 1e-8}
+    found = optimize.minimize(
+        objective, start.ravel(), jac=True, method="L-BFGS-B", options=options
+    )
+    best: Matrix = found.x.reshape(start.shape)
+    return best
+
+
+def to_matrix(model: LogisticRegression) -> Matrix:
+    """A model's parameters, the intercept last; shape (outputs, features + 1)."""
+    return np.column_stack([model.coef_, model.intercept_])
+
+
+def _descend(model: LogisticRegression, share: Share, settings: Settings) -> None:
     """Gradient descent; a step is halved until it meets Armijo's condition.
 
     Steps of one length at all sites keep the average of the updates close to a step on F, which
     steps found by each site's own line search do not.
     """
-    outputs = len(model.intercept_)
-    # One matrix for both: the intercept is the last column, unpenalised.
-    start = np.column_stack([model.coef_, model.intercept_])
-    design = np.column_stack([x, np.ones(len(x))])
-    target = np.eye(max(outputs, 2))[y][:, -outputs:]
-    shrink = np.full(design.shape[1], 1.0 / (settings.inverse_penalty * rows))
-    shrink[-1] = 0.0
-
-    def objective(w: Matrix) -> float:
-        z = design @ w.T
-        log_sum = np.logaddexp(0.0, z[:, 0]) if outputs == 1 else np.logaddexp.reduce(z, axis=1)
-        loss = (log_sum - (z * target).sum(axis=1)).mean()
-        return float(loss + (shrink * w**2).sum() / 2 + mu / 2 * np.square(w - start).sum())
-
-    def gradient(w: Matrix) -> Matrix:
-        z = design @ w.T
-        log_sum = np.logaddexp(0.0, z) if outputs == 1 else np.logaddexp.reduce(z, 1)[:, None]
-        residual = np.exp(z - log_sum) - target
-        slope: Matrix = residual.T @ design / len(design) + shrink * w + mu * (w - start)
-        return slope
-
-    w = start
+    w = start = to_matrix(model)
+    at = share.at(w, start)
     for _ in range(settings.local_steps):
-        slope, value, step = gradient(w), objective(w), settings.learning_rate
+        slope, step = at.gradient(), settings.learning_rate
         decrease = float(np.square(slope).sum()) / 2
         # The lower bound ends the halving where rounding hides any further decrease.
-        while objective(w - step * slope) > value - step * decrease and step > 1e-10:
+        while (found := share.at(w - step * slope, start)).value > at.value - step * decrease:
+            if step <= 1e-10:
+                break
             step /= 2
-        w = w - step * slope
+        w, at = w - step * slope, found
     model.coef_, model.intercept_ = w[:, :-1].copy(), w[:, -1].copy()
 
 
-def _refit(model: LogisticRegression, x: Matrix, y: Classes, settings: Settings, rows: int) -> None:
+def _refit(model: LogisticRegression, share: Share, settings: Settings) -> None:
     """Steps of scikit-learn's solver from the parameters that the model holds."""
-    classes = len(model.classes_)
+    x, y, classes = share.x, share.y, len(model.classes_)
     missing = np.setdiff1d(np.arange(classes), y)
+    weights = np.ones(classes) if share.weights is None else share.weights
     # scikit-learn wants every class among the labels: a row of weight 0 stands for a missing one.
-    weight = np.concatenate([np.ones(len(y)), np.zeros(len(missing))])
+    weight = np.concatenate([weights[y], np.zeros(len(missing))])
+    if len(missing):
+        none = np.zeros((len(missing), x.shape[1]))
+        stacked = [x, sparse.csr_array(none)] if sparse.issparse(x) else [x, none]
+        x = sparse.vstack(stacked, format="csr") if sparse.issparse(x) else np.vstack(stacked)
     model.set_params(
-        C=settings.inverse_penalty * rows / len(y),
+        C=share.c * share.rows / len(y),
         solver=settings.solver,
         max_iter=settings.local_steps,
         warm_start=True,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(
-            np.vstack([x, np.zeros((len(missing), x.shape[1]))]),
-            np.concatenate([y, missing]),
-            sample_weight=weight,
-        )
+        model.fit(x, np.concatenate([y, missing]), sample_weight=weight)

@@ -1,8 +1,8 @@
 """Flower's stock strategies by name.
 
-All of ``flwr.serverapp.strategy`` but the XGBoost pair, which aggregate trees rather than arrays. A
-differential-privacy wrapper takes its own options beside those of the strategy that it wraps, which
-the option ``strategy`` names (default ``fedavg``).
+All of ``flwr.serverapp.strategy``, and fedsm's own. A differential-privacy wrapper takes its own
+options beside those of the strategy that it wraps, which the option ``strategy`` names (default
+``fedavg``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from flwr.serverapp.strategy import Strategy
 from fedsm.errors import ConfigError
 from fedsm.learning.exact import Exact
 from fedsm.learning.metrics import WEIGHT, aggregate_metrics
+from fedsm.learning.scaffold import Scaffold
+from fedsm.learning.tree_strategies import Bagging, Cyclic, growth
+from fedsm.learning.trees import Growth
 
 PLAIN: dict[str, type[Strategy]] = {
     "fedavg": flower.FedAvg,
@@ -44,9 +47,11 @@ WRAPPERS: dict[str, type[Strategy]] = {
     "dp-client-adaptive": flower.DifferentialPrivacyClientSideAdaptiveClipping,
 }
 
-OWN: dict[str, type[Strategy]] = {"exact": Exact}
+TREES: dict[str, type[Strategy]] = {"fedxgb-bagging": Bagging, "fedxgb-cyclic": Cyclic}
 
-NAMES = (*PLAIN, *WRAPPERS, *OWN)
+OWN: dict[str, type[Strategy]] = {"scaffold": Scaffold, "exact": Exact}
+
+NAMES = (*PLAIN, *WRAPPERS, *TREES, *OWN)
 """Names that :func:`make_strategy` knows."""
 
 _MINIMA = ("min_train_nodes", "min_evaluate_nodes", "min_available_nodes")
@@ -100,16 +105,21 @@ def make_strategy(
         )
         own.setdefault("num_sampled_clients", sites)
         return _make(name, WRAPPERS[name], own, {}, strategy=wrapped)
-    if name in OWN:
-        return _make(name, OWN[name], given, {}, rounds=rounds)
-    if name not in PLAIN:
+    if name == "exact":
+        return _make(name, Exact, given, {}, rounds=rounds)
+    if name == "scaffold":
+        return _make(name, Scaffold, given, {}, **_wiring(min_sites))
+    stock = PLAIN | TREES
+    if name not in stock:
         raise _unknown(name, "training.strategy", NAMES)
-    return _make(name, PLAIN[name], given, {}, **_wiring(min_sites))
+    return _make(name, stock[name], given, {}, **_wiring(min_sites))
 
 
-def reply_arrays(strategy: Strategy, arrays: ArrayRecord) -> ArrayRecord:
+def reply_arrays(strategy: Strategy, arrays: ArrayRecord) -> ArrayRecord | Growth:
     """What a train reply's arrays must be like: the model's, unless the strategy says otherwise."""
-    return strategy.reply_arrays() if isinstance(strategy, Exact) else arrays
+    if (grown := growth(strategy, arrays)) is not None:
+        return grown
+    return strategy.reply_arrays() if isinstance(strategy, Exact | Scaffold) else arrays
 
 
 def finished(strategy: Strategy) -> bool:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from fedsm import Federation, local
+from fedsm.agreement import invitation_of
 from fedsm.errors import AccessError, FedsmError, JobError, LaunchError, QuorumLost
 from fedsm.events import Journal, read
 from fedsm.run import Run
@@ -133,6 +134,31 @@ def test_a_run_of_approved_pipelines(directory: Path, tmp_path: Path) -> None:
     with pytest.raises(AccessError, match="logs are the owner's"):
         list(run.logs("north"))
     assert any("fedsm ended" in line for _, line in run.logs("north", owner=True))
+
+
+def test_strategies_of_our_own_under_the_owners_terms(directory: Path, tmp_path: Path) -> None:
+    """Nothing but what the terms name leaves a job; `exact` needs more than the model's arrays."""
+    over = {"training.strategy": "scaffold", "training.best": {"metric": "loss"}}
+    run = load(directory, **over).train()
+    assert run.status().best["round"] == 2
+    assert artifacts(run, "north", tmp_path)["model.joblib"] == run.model_path().read_bytes()
+    # The sites were invited for another strategy: who stops it, and what to do about it.
+    exact = {"training.strategy": "exact", "training.rounds": 20}
+    said = ("usable replies to train", "north", "hessian, losses; invite the owner")
+    with pytest.raises(QuorumLost) as caught:
+        load(directory, **exact).train()
+    for text in said:
+        assert text in str(caught.value)
+    # Invited again, the owners see the sums that are asked for, agree and approve.
+    federation = load(directory, **exact)
+    for site in federation.config.sites:
+        folder = owner(directory, site.name)
+        folder.agree(invitation_of(federation.config, site.name, site.external_id, "1"), site)
+        folder.apply()
+        folder.approve(federation.bundle.sha256)
+    assert "hessian" in (directory / "agreements" / "north" / "terms.yaml").read_text()
+    run = federation.train()
+    assert run.history()[-1]["train"]["converged"] == 1
 
 
 def test_a_choice_outside_the_invited_is_refused_by_the_pipeline(directory: Path) -> None:

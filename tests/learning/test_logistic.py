@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from fedsm.errors import ConfigError
 from fedsm.learning import logistic
 from fedsm.learning.logistic import Settings
+from fedsm.learning.logistic_share import Share
 
 Site = tuple[np.ndarray, np.ndarray]
 
@@ -34,7 +35,7 @@ def federate(sites: list[Site], settings: Settings, rounds: int, classes: int = 
         for x, y in sites:
             model = start(classes)
             model.coef_, model.intercept_ = w[:, :-1], w[:, -1]
-            logistic.fit(model, x, y, settings, rows=total)
+            logistic.fit(model, Share(x, y, settings.inverse_penalty, total), settings)
             mean += np.column_stack([model.coef_, model.intercept_]) * len(y) / total
         w = mean
     return w
@@ -61,7 +62,7 @@ def test_every_solver_fits_alone_what_scikit_learn_fits(solver: str, penalty: st
     x, y = rows(0, 200)
     model = start()
     settings = Settings(solver=solver, penalty=penalty, local_steps=500, learning_rate=1.0)
-    logistic.fit(model, x, y, settings, rows=len(y))
+    logistic.fit(model, Share(x, y, settings.inverse_penalty, len(y)), settings)
     alone = LogisticRegression(C=settings.inverse_penalty, tol=1e-10, max_iter=10_000).fit(x, y)
     np.testing.assert_allclose(model.coef_, alone.coef_, atol=1e-2)
     np.testing.assert_allclose(model.intercept_, alone.intercept_, atol=1e-2)
@@ -72,7 +73,7 @@ def test_every_solver_fits_alone_what_scikit_learn_fits(solver: str, penalty: st
 def test_a_site_with_one_class_takes_part(solver: str, classes: int) -> None:
     x, _ = rows(0, 20, classes)
     model = start(classes)
-    logistic.fit(model, x, np.ones(20, dtype=int), Settings(solver=solver), rows=100)
+    logistic.fit(model, Share(x, np.ones(20, dtype=int), 1.0, 100), Settings(solver=solver))
     assert model.coef_.shape == (1 if classes == 2 else 3, 4)
     assert np.isfinite(model.coef_).all()
     assert logistic.probabilities(model, x).argmax(axis=1).tolist() == [1] * 20
@@ -81,7 +82,8 @@ def test_a_site_with_one_class_takes_part(solver: str, classes: int) -> None:
 def test_a_step_too_long_is_shortened() -> None:
     x, y = rows(0, 50)
     model = start()
-    logistic.fit(model, 100 * x, y, Settings(learning_rate=1e6, local_steps=1), rows=50)
+    settings = Settings(learning_rate=1e6, local_steps=1)
+    logistic.fit(model, Share(100 * x, y, 1.0, 50), settings)
     p = logistic.probabilities(model, 100 * x)[np.arange(50), y]
     assert -np.log(p).mean() < np.log(2)
 
@@ -91,11 +93,11 @@ def test_the_proximal_term_keeps_a_site_near() -> None:
     moved = []
     for mu in (0.0, 1.0, 100.0):
         model = start()
-        logistic.fit(model, x, y, Settings(local_steps=50), rows=50, proximal_mu=mu)
+        logistic.fit(model, Share(x, y, 1.0, 50, proximal_mu=mu), Settings(local_steps=50))
         moved.append(np.abs(model.coef_).max())
     assert moved[0] > moved[1] > moved[2] > 0
     with pytest.raises(ConfigError, match="no proximal term"):
-        logistic.fit(start(), x, y, Settings(solver="lbfgs"), rows=50, proximal_mu=0.1)
+        logistic.fit(start(), Share(x, y, 1.0, 50, proximal_mu=0.1), Settings(solver="lbfgs"))
 
 
 def test_no_row_no_probability() -> None:

@@ -9,8 +9,15 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.clientapp import ClientApp
 
 from fedsm.errors import ConfigError
-from fedsm.learning import strategies
-from fedsm.learning.strategies import NAMES, make_strategy, needed_metrics, seeded, weight_key
+from fedsm.learning.strategies import (
+    PLAIN,
+    TREES,
+    WRAPPERS,
+    make_strategy,
+    needed_metrics,
+    seeded,
+    weight_key,
+)
 from tests.learning.inprocess import InProcessGrid
 
 NEEDED: dict[str, dict[str, Any]] = {
@@ -37,8 +44,8 @@ def app() -> ClientApp:
     return made
 
 
-# ``exact`` has sites of its own: see test_exact.py.
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "exact"])
+# fedsm's own have sites of their own: see test_exact.py and test_scaffold.py.
+@pytest.mark.parametrize("name", [*PLAIN, *WRAPPERS])
 def test_every_strategy_goes_through_a_round(name: str) -> None:
     grid = InProcessGrid(app(), [{}] * 6)
     strategy = make_strategy(name, NEEDED.get(name, {}), min_sites=2, sites=6)
@@ -131,6 +138,7 @@ def test_sampling_repeats_and_leaves_the_generator_alone() -> None:
 def test_the_names_cover_flowers_strategies() -> None:
     from flwr.serverapp import strategy as flower
 
-    ours = {kind.__name__ for kind in (*strategies.PLAIN.values(), *strategies.WRAPPERS.values())}
+    ours = {kind.__name__ for kind in (*PLAIN.values(), *WRAPPERS.values())}
+    ours |= {kind.__bases__[0].__name__ for kind in TREES.values()}  # over checked trees
     theirs = {name for name in flower.__all__ if name not in ("Result", "Strategy")}
-    assert theirs - ours == {"FedXgbBagging", "FedXgbCyclic"}
+    assert theirs == ours

@@ -1,0 +1,145 @@
+"""What a site makes for itself: alone, and from the global model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+
+from fedsm.errors import DataError
+from fedsm.learning import personal
+from fedsm.learning.exact_site import to_arrays, to_matrix
+from fedsm.learning.models import Local, adapter
+from fedsm.learning.models.logistic_regression import LogisticRegressionAdapter
+from fedsm.learning.personal import local_only, personalize
+from fedsm.learning.preparation import combine, statistics
+from fedsm.learning.tables import Table
+
+MODEL = LogisticRegressionAdapter()
+TRUE = np.array([2.0, -1.0, 0.5, 0.0])
+
+
+@pytest.fixture(autouse=True)
+def _once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(personal, "REPEATS", 1)  # for speed
+
+
+def rows(seed: int, n: int, coef: np.ndarray = TRUE) -> Table:
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(n, len(coef)))
+    y = x @ coef + random.logistic(size=n) > 0
+    return Table(tuple("abcd"), x, y.astype(np.int64))
+
+
+def federation(site: Table, others: Table) -> tuple[Local, ArrayRecord, Any, Any]:
+    """A site's view, the pooled optimum, and the site's prepared rows."""
+    summary = combine({"site": statistics(site), "others": statistics(others)})
+    local = Local(summary, {}, site="site")
+    parts = [(summary.transform(t), summary.encode(t.labels)) for t in (site, others)]
+    x, y = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    start = MODEL.initial(summary, {})
+    return local, MODEL.solve(start, x, y, local), *parts[0]
+
+
+def test_alone_it_gets_what_scikit_learn_gets_of_its_rows() -> None:
+    site = rows(0, 80)
+    local, _, x, y = federation(site, rows(1, 300))
+    for given in ("none", "balanced"):
+        found = local_only(
+            MODEL, x, y, Local(local.summary, {"c": 0.5, "class-weights": given}), rounds=1
+        )
+        weight = None if given == "none" else given
+        alone = LogisticRegression(C=0.5, tol=1e-12, max_iter=10_000, class_weight=weight)
+        alone.fit(x, y)
+        expected = np.column_stack([alone.coef_, alone.intercept_])
+        np.testing.assert_allclose(to_matrix(found), expected, atol=1e-5)
+
+
+def test_of_one_class_there_is_no_model_alone_and_the_global_one_stays() -> None:
+    local, arrays, x, _ = federation(rows(0, 40), rows(1, 100))
+    one = np.ones(len(x), dtype=np.intp)
+    with pytest.raises(DataError, match="have one class"):
+        local_only(MODEL, x, one, local, rounds=1)
+    assert personalize(MODEL, arrays, x, one, local) is arrays
+    one[0] = 0  # a single row of a class cannot be divided either
+    assert personalize(MODEL, arrays, x, one, local) is arrays
+
+
+def distance(a: ArrayRecord, b: ArrayRecord) -> float:
+    return float(np.linalg.norm(to_matrix(a) - to_matrix(b)))
+
+
+def test_a_small_site_like_the_others_stays_near_the_global_model() -> None:
+    local, arrays, x, y = federation(rows(2, 30), rows(1, 3000))
+    own = local_only(MODEL, x, y, local, rounds=1)
+    mine = personalize(MODEL, arrays, x, y, local)
+    assert distance(mine, arrays) < 0.5 * distance(own, arrays)
+
+
+def test_a_site_of_another_kind_goes_its_own_way() -> None:
+    local, arrays, x, y = federation(rows(2, 400, -TRUE), rows(1, 3000))
+    own = local_only(MODEL, x, y, local, rounds=1)
+    assert distance(personalize(MODEL, arrays, x, y, local), own) < 0.05 * distance(own, arrays)
+
+
+def test_it_repeats_and_leaves_what_it_was_given() -> None:
+    local, arrays, x, y = federation(rows(3, 60), rows(1, 500))
+    before = to_matrix(arrays)
+    first, second = (personalize(MODEL, arrays, x, y, local) for _ in range(2))
+    np.testing.assert_array_equal(to_matrix(first), to_matrix(second))
+    np.testing.assert_array_equal(to_matrix(arrays), before)
+
+
+def test_sparse_rows_give_what_dense_ones_give() -> None:
+    local, arrays, x, y = federation(rows(3, 60), rows(1, 500))
+    thin, dense = (
+        personalize(MODEL, arrays, given, y, local) for given in (sparse.csr_array(x), x)
+    )
+    np.testing.assert_allclose(to_matrix(thin), to_matrix(dense), atol=1e-6)
+
+
+def test_the_anchor_is_what_the_federation_would_have_got_without_the_rows() -> None:
+    site, others = rows(4, 100), rows(1, 300)
+    local, arrays, x, y = federation(site, others)
+    out = np.arange(len(y)) % 5 == 0
+    z, labels = local.summary.transform(others), local.summary.encode(others.labels)
+    true = MODEL.solve(
+        arrays, np.vstack([x[~out], z]), np.concatenate([y[~out], labels]), local, pull=0.0
+    )
+    moved = distance(true, arrays)
+    assert distance(MODEL.without(arrays, x, y, out, local), true) < 0.5 * moved
+
+
+@pytest.mark.parametrize("name", ["sgd-classifier", "mlp-classifier"])
+def test_an_adapter_that_is_not_solved_goes_some_rounds(name: str) -> None:
+    site, others = rows(5, 60, -TRUE), rows(1, 60)
+    summary = combine({"site": statistics(site), "others": statistics(others)})
+    model, config = adapter(name), {"learning-rate": 0.1, "epochs": 2}
+    local = Local(summary, config, {"server-round": 1}, site="site")
+    x, y = summary.transform(site), summary.encode(site.labels)
+    z, labels = summary.transform(others), summary.encode(others.labels)
+    arrays = model.initial(summary, config)
+    for _ in range(3):
+        arrays = model.fit(arrays, z, labels, local)
+
+    def right(found: ArrayRecord) -> float:
+        return float((model.predict(found, x, summary, config).argmax(axis=1) == y).mean())
+
+    assert right(arrays) < 0.5  # the others' model is wrong here
+    assert right(personalize(model, arrays, x, y, local, rounds=4)) > 0.7
+
+
+def test_many_coefficients_are_solved_without_a_hessian() -> None:
+    random = np.random.default_rng(0)
+    x = sparse.random_array((60, 700), density=0.05, rng=random, format="csr")
+    y = random.integers(0, 2, 60)
+    table = Table(tuple(f"f{i}" for i in range(700)), x.toarray(), y)
+    local = Local(combine({"a": statistics(table)}), {"c": 0.1})
+    start = to_arrays(np.zeros((1, 701)))
+    found = MODEL.solve(start, sparse.csr_array(x), y, local)
+    alone = LogisticRegression(C=0.1, tol=1e-10, max_iter=10_000).fit(x.toarray(), y)
+    np.testing.assert_allclose(to_matrix(found)[:, :-1], alone.coef_, atol=1e-4)
