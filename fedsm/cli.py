@@ -22,8 +22,11 @@ from fedsm import __version__, data_cli, evidence_cli, local_cli, site_cli
 from fedsm.cli_options import (
     HERE,
     Config,
+    Data,
+    Dataset,
     Json,
     Launch,
+    MadeUp,
     Overrides,
     RunId,
     Sites,
@@ -32,8 +35,6 @@ from fedsm.cli_options import (
     print_lines,
 )
 from fedsm.errors import FedsmError
-
-DATASETS = "breast-cancer, heart-disease, heart-disease-flamby or cms-fraud."
 
 app = typer.Typer(
     name="fedsm",
@@ -60,38 +61,43 @@ def _run(config: Path, run: str | None) -> Any:
 @app.command()
 def init(
     directory: Annotated[Path, typer.Argument(help="A new directory.")],
-    dataset: Annotated[str, typer.Option(help=DATASETS)] = "breast-cancer",
-    data: Annotated[Path | None, typer.Option(help="Directory of the dataset's files.")] = None,
+    dataset: Dataset = "breast-cancer",
+    data: Data = None,
     launch: Launch = None,
+    made_up: MadeUp = None,
 ) -> None:
     """Write a federation that runs at once on the local cloud."""
-    from fedsm.scaffold import write
+    from fedsm.scaffold import told, write
 
-    write(directory, dataset, data, launch=launch)
+    rows = write(directory, dataset, data, launch=launch, made_up=made_up)
+    for line in told(dataset, rows, made_up=data is None):
+        print(line)
     print(f"wrote {directory / 'federation.yaml'}; run it: fedsm train --config {directory}")
 
 
 @app.command()
 def demo(
-    dataset: Annotated[str, typer.Option(help=DATASETS)] = "breast-cancer",
-    data: Annotated[Path | None, typer.Option(help="Directory of the dataset's files.")] = None,
+    dataset: Dataset = "breast-cancer",
+    data: Data = None,
     directory: Annotated[
         Path | None, typer.Option(help="Where to put it; fedsm-demo/DATASET without it.")
     ] = None,
     launch: Launch = "pipeline",
+    made_up: MadeUp = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Run a whole federation on a local cloud of its own: onboarding, jobs, rounds, models."""
     from fedsm import local
     from fedsm.report import console
-    from fedsm.scaffold import write
+    from fedsm.scaffold import told, write
 
     place = directory or Path("fedsm-demo") / dataset
-    names = write(place, dataset, data, launch=launch, invited=True, replace=True)
+    rows = write(place, dataset, data, launch=launch, invited=True, replace=True, made_up=made_up)
+    print_lines(console(stderr=as_json), told(dataset, rows, made_up=data is None))
     local.down(place)
     try:
-        for line in load_federation(place, overrides).onboard(names):
+        for line in load_federation(place, overrides).onboard(list(rows.sites)):
             print_lines(console(stderr=as_json), [line])
         run = _train(place, overrides, None, as_json)
         done = [s.name for s in run.status().sites.values() if s.status == "Completed"]
@@ -159,6 +165,7 @@ def train(
 def _train(
     config: Path, overrides: list[str] | None, sites: list[str] | None, as_json: bool
 ) -> Any:
+    from fedsm import report_tables
     from fedsm.progress import Progress
     from fedsm.report import console, summary, whereabouts
 
@@ -176,6 +183,8 @@ def _train(
                 print_json({**state.as_data(), "journal": str(run.journal)})
             else:
                 out.print(summary(state))
+                if state.report:
+                    out.print(report_tables.summary(state.report))
                 print_lines(out, [*whereabouts(state), f"Journal: {run.journal}"])
 
 
@@ -219,6 +228,19 @@ def history(run: RunId = None, config: Config = HERE, as_json: Json = False) -> 
         withheld = [f"withheld: {', '.join(site.withheld)}"] if site.withheld else []
         for line in (*withheld, *site.errors):
             out.print(f"{site.name}: {line}", highlight=False, markup=False)
+
+
+@app.command()
+def report(run: RunId = None, config: Config = HERE, as_json: Json = False) -> None:
+    """Show a run's final evaluation: per site and pooled, by group, and what the model uses."""
+    from fedsm.report import console
+    from fedsm.report_tables import full
+
+    found = _run(config, run).report()
+    if as_json:
+        print_json(found)
+        return
+    console().print(full(found))
 
 
 @app.command()

@@ -64,7 +64,7 @@ def rounds_table(state: RunState, *, last: int = 10) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for row in shown:
         table.add_row(
-            str(row.number),
+            f"{row.number} *" if row.number == state.best.get("round") else str(row.number),
             *(number(row.server.get(key)) for key in ("loss", "auc", "accuracy")),
             *(number(row.evaluate.get(key)) for key in ("loss", "auc", "accuracy")),
             f"{row.seconds:.2f}",
@@ -91,6 +91,19 @@ def summary(state: RunState) -> RenderableType:
     return Group(sites_table(state), rounds_table(state))
 
 
+def chosen(state: RunState) -> str:
+    """One line on the round whose model is the run's."""
+    best, rounds = state.best, len(state.rounds)
+    whose = "the coordinator's rows" if best["of"] == "server" else "the sites' validation rows"
+    what = f"{best['metric']} on {whose}"
+    if not best["round"]:
+        return f"Best round: none, {what} was undefined in every round; the model is the last's"
+    line = f"Best round: {best['round']} of {rounds}, by {what} ({number(best['value'])})"
+    if best["undefined"]:
+        line += f"; undefined in {best['undefined']} rounds"
+    return line + (f"; ended early, {state.rounds_planned} were planned" if best["early"] else "")
+
+
 def whereabouts(state: RunState) -> list[str]:
     """Lines that say where models and records are, and what the run took."""
     lines = []
@@ -99,6 +112,8 @@ def whereabouts(state: RunState) -> list[str]:
         lines.append("AWS calls: " + ", ".join(f"{where} {n}" for where, n in calls.items()))
     if state.model:
         lines.append(f"Model of the coordinator: {state.model}")
+    if state.best:
+        lines.append(chosen(state))
     lines += [
         f"Model of {site.name}: {site.artifacts}"
         for site in state.sites.values()

@@ -115,6 +115,26 @@ class Run:
             for row in self.status().rounds
         ]
 
+    def report(self) -> dict[str, Any]:
+        """The final evaluation: ``sites``, ``pooled``, ``server``, ``groups`` and more.
+
+        docs/evaluation.md says what each number means; what is undefined is None, with its reason
+        under ``undefined``.
+
+        Raises
+        ------
+        TrainingError
+            There is none: the run is not over, or ``training.report`` is null.
+        """
+        state = self.status()
+        if not state.report:
+            raise TrainingError(
+                f"has no report, it is {state.status}",
+                where=self.id,
+                action="train with training.report, to the end",
+            )
+        return dict(state.report)
+
     @property
     def alive(self) -> bool:
         """Whether a coordinator conducts this run."""

@@ -90,7 +90,13 @@ class ServerState:
 
 @dataclass(slots=True)
 class RunState:
-    """A whole run."""
+    """A whole run.
+
+    ``best`` says which round's model is the run's, where ``training.best`` chose one: ``round``, 0
+    where the metric was never defined; ``metric``, ``of``, ``value``; ``undefined``, the rounds in
+    which it was not defined; ``early``, whether the run ended before its rounds. ``report`` is the
+    final evaluation, empty where there is none.
+    """
 
     run: str = ""
     federation: str = ""
@@ -104,6 +110,8 @@ class RunState:
     current_round: int = 0
     model: str = ""
     model_sha256: str = ""
+    best: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
     experiment: str = ""
     sites: dict[str, SiteState] = field(default_factory=dict)
     rounds: list[RoundState] = field(default_factory=list)
@@ -160,6 +168,7 @@ class RunState:
                 for r in self.rounds
             ],
             "model": self.model,
+            **({"best": dict(self.best)} if self.best else {}),
             "experiment": self.experiment,
             "isolation": self.isolation,
             "launch": self.launch,
@@ -241,6 +250,15 @@ class RunState:
                 sites=self._metrics.pop(data["round"], {}),
             )
         )
+
+    def _on_report(self, data: Mapping[str, Any]) -> None:
+        self.report = data["report"]
+
+    def _on_site_report(self, data: Mapping[str, Any]) -> None:
+        self._withheld(data["site"], data.get("withheld", ()))
+
+    def _on_best_round(self, data: Mapping[str, Any]) -> None:
+        self.best = data
 
     def _on_calls(self, data: Mapping[str, Any]) -> None:
         self.calls = data["calls"]

@@ -13,6 +13,7 @@ import yaml
 
 from fedsm import __version__
 from fedsm.coordinator import PID_FILE, STOP_FILE
+from fedsm.events import Journal
 from tests.support import federation, site
 from tests.test_run import write_run
 
@@ -97,6 +98,23 @@ def test_looking_back_needs_no_federation_file(place: Path) -> None:
     (place / "runs" / "heart-1" / PID_FILE).write_text(str(os.getpid()))
     assert fedsm("stop", place=place).returncode == 0
     assert (place / "runs" / "heart-1" / STOP_FILE).exists()
+
+
+def test_the_final_evaluation_is_shown(place: Path) -> None:
+    run = write_run(place, "heart-1")
+    done = fedsm("report", place=place)
+    assert done.returncode == 5
+    assert "has no report" in done.stderr
+    estimate = {"value": 0.9, "low": 0.8, "high": 0.95}
+    north = {"n": 40, "prevalence": 0.3, "auc": estimate, "undefined": {"calibration": "why not"}}
+    report = {"round": 3, "labels": ["0", "1"], "sites": {"north": north}, "worst": "north"}
+    journal = Journal(run / "events.jsonl")
+    journal.append("report", report={**report, "missing": {"south": "it left"}, "pooled": {}})
+    journal.close()
+    assert json.loads(fedsm("report", "heart-1", "--json", place=place).stdout)["sites"]
+    text = fedsm("report", place=place).stdout
+    for words in ("north (worst)", "0.900 [0.800, 0.950]", "why not", "south: no report: it left"):
+        assert words in text
 
 
 def test_version_and_help(tmp_path: Path) -> None:

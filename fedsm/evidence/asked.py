@@ -11,6 +11,9 @@ from fedsm.evidence.pack import JOURNAL
 _Key = tuple[int, str]
 """Round and phase."""
 
+_QUERIES = ("query.statistics",)
+"""Of a preparation whose journal does not say."""
+
 
 class Asked:
     """Folds a journal, as far as it speaks of one site.
@@ -33,17 +36,17 @@ class Asked:
             self._closed = True
         elif kind == "preparation":
             if self._site in data["sites"]:
-                self._known.add((0, "query.statistics"))
+                self._known |= {(0, query) for query in data.get("queries", _QUERIES)}
         elif data.get("site") != self._site:
             return
         elif kind == "initial":
             self._known.add((0, "query.initial"))
         elif kind == "site-joined":
             self._again |= data["again"] is True
-        elif kind in ("site-metrics", "site-error"):
+        elif kind in ("site-metrics", "site-error", "site-report", "site-unreported"):
             key = (data["round"], data["phase"])
             self._known.add(key)
-            if kind == "site-metrics":
+            if kind in ("site-metrics", "site-report"):
                 self._answered.setdefault(key, line)
                 if not self._again:
                     self._steady.add(key)

@@ -83,6 +83,13 @@ class Summary:
                     counts[name] = counts.get(name, 0) + (data["metrics"][name] is not None)
                 held = self._withheld.setdefault(data["site"], {})
                 held.update(dict.fromkeys(data.get("withheld", ())))
+            case "site-report":
+                counts = self._metrics.setdefault((data["site"], data["phase"]), {})
+                counts.update(
+                    {name: int(value is not None) for name, value in data["metrics"].items()}
+                )
+                held = self._withheld.setdefault(data["site"], {})
+                held.update(dict.fromkeys(data.get("withheld", ())))
             case "site-error":
                 self._errors.append(data)
             case "site-refused":

@@ -14,10 +14,12 @@ import numpy as np
 from flwr.app import MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from fedsm.learning import scores
+
 WEIGHT = "num-examples"
 """Flower's default key for a site's weight."""
 
-NAMES = (WEIGHT, "loss", "accuracy", "auc", "classes-present")
+NAMES = (WEIGHT, "loss", "accuracy", "auc", "average-precision", "brier", "classes-present")
 """Names of :func:`classification`."""
 
 
@@ -34,44 +36,42 @@ def classification(y: NDArray[np.intp], probabilities: NDArray[np.float64]) -> M
     -------
     MetricRecord
         ``num-examples``; ``loss``, the mean negative log-likelihood in nats; ``accuracy``; ``auc``,
-        the area under the ROC curve, for more than two classes the mean of each against the rest;
-        ``classes-present``, the number of classes among these rows. ``auc`` is NaN unless all
+        the area under the ROC curve, and ``average-precision``, both for more than two classes the
+        mean of each against the rest; ``brier``, the mean squared error of the probabilities;
+        ``classes-present``, the number of classes among these rows. What ranks is NaN unless all
         classes are present; everything but the counts is NaN without rows.
     """
     present = len(np.unique(y))
-    loss = accuracy = auc = math.nan
+    loss = accuracy = auc = precision = math.nan
     if len(y):
         chosen = probabilities[np.arange(len(y)), y]
         loss = float(-np.log(np.clip(chosen, np.finfo(np.float64).tiny, None)).mean())
         accuracy = float((probabilities.argmax(axis=1) == y).mean())
     if present == probabilities.shape[1]:
-        auc = _auc(y, probabilities)
+        tallies = [scores.tally(y == c, probabilities[:, c]) for c in judged(present)]
+        auc = float(np.mean([scores.area(*tally) for tally in tallies]))
+        precision = float(np.mean([scores.precision(*tally) for tally in tallies]))
     return MetricRecord(
         {
             WEIGHT: len(y),
             "loss": loss,
             "accuracy": accuracy,
             "auc": auc,
+            "average-precision": precision,
+            "brier": scores.brier(y, probabilities),
             "classes-present": present,
         }
     )
 
 
-def _auc(y: NDArray[np.intp], probabilities: NDArray[np.float64]) -> float:
-    classes = range(probabilities.shape[1])
-    judged = classes if len(classes) > 2 else [1]
-    return float(np.mean([area_under_roc(y == c, probabilities[:, c]) for c in judged]))
-
-
 def area_under_roc(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
-    """Probability that a positive row scores above a negative one, ties counting half.
+    """Probability that a positive row scores above a negative one, ties counting half."""
+    return scores.area(*scores.tally(positive, score))
 
-    The Mann-Whitney form: the mean rank of the positives, shifted and scaled.
-    """
-    _, index, count = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2.0)[index]
-    n = int(positive.sum())
-    return float((rank[positive].sum() - n * (n + 1) / 2.0) / (n * (len(score) - n)))
+
+def judged(classes: int) -> range:
+    """Classes that are told from the rest: the second of two, each of more."""
+    return range(classes) if classes > 2 else range(1, 2)
 
 
 def aggregate_metrics(records: Sequence[RecordDict], weighted_by: str) -> MetricRecord:

@@ -19,6 +19,7 @@ from fedsm.events import Event
 from fedsm.tracking.names import CLIENT, SERVER
 from fedsm.tracking.vocabulary import (
     EXAMPLES,
+    REPORT,
     ROUND,
     TEST,
     TRAINING,
@@ -118,6 +119,7 @@ class Record:
             "round-started": self._round_started,
             "site-metrics": self._site_metrics,
             "round-ended": self._round_ended,
+            "report": self._report,
             "checkpoint": self._checkpoint,
             "job-status": self._job_status,
             "run-ended": self._run_ended,
@@ -206,6 +208,21 @@ class Record:
         self._add(SERVER_SIDE, f"{ROUND}:Seconds", step, data.get("seconds"), time)
         return True
 
+    def _report(self, data: Mapping[str, Any], time: datetime) -> bool:
+        report = data["report"]
+        entries = {Participant(CLIENT, site): e for site, e in report.get("sites", {}).items()}
+        if "pooled" in report:
+            entries[SERVER_SIDE] = report["pooled"]
+        for participant, entry in entries.items():
+            found = {name: entry.get(name) for name in ("loss", "accuracy", "brier")}
+            found |= {"auc": _value(entry, "auc")}
+            found |= {"average-precision": _value(entry, "average_precision")}
+            if alone := entry.get("local_only"):
+                found |= {"local-auc": _value(alone, "auc"), "local-gap": _value(alone, "gap")}
+            known = {name: value for name, value in found.items() if value is not None}
+            self._measure(participant, REPORT, int(report["round"]), known, time)
+        return True
+
     def _checkpoint(self, data: Mapping[str, Any], time: datetime) -> bool:
         # Seen with the next update of the state: a call a round for the path alone is not worth it.
         artifact = Artifact(data["path"], "application/octet-stream")
@@ -282,6 +299,11 @@ class Record:
         writes += self._notes
         self._notes.clear()
         return writes
+
+
+def _value(entry: Mapping[str, Any], name: str) -> Any:
+    """A metric of an entry of the report that has an interval too."""
+    return (entry.get(name) or {}).get("value")
 
 
 def _summary(left_out: Mapping[tuple[str, str], int]) -> str:

@@ -2,7 +2,8 @@
 
 Metrics are ``Group:Name``: ``Training:Loss``, ``Validation:AUC``, ``Test:AUC``, ``Round:Seconds``.
 ``Training`` is the train phase, ``Validation`` the sites' evaluate phase, ``Test`` the
-coordinator's own rows. A name that a training script chose keeps its words: ``f1-score`` of the
+coordinator's own rows, ``Report`` the final evaluation: of a site its own, of the server the pooled
+one. A name that a training script chose keeps its words: ``f1-score`` of the
 evaluate phase is ``Validation:F1Score``.
 
 Parameters are kebab-case. Hyperparameters keep their own names; the usual synonyms are also found
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 TRAINING, VALIDATION, TEST, ROUND = "Training", "Validation", "Test", "Round"
+REPORT = "Report"
 EXAMPLES = "num-examples"
 
 COMMON: dict[str, tuple[str, ...]] = {

@@ -7,7 +7,7 @@ import pytest
 from flwr.app import MetricRecord, RecordDict
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from fedsm.learning.metrics import WEIGHT, aggregate_metrics, area_under_roc, classification
 
@@ -29,6 +29,10 @@ def test_metrics_of_two_and_of_three_classes() -> None:
         assert found["loss"] == pytest.approx(log_loss(y, p))
         expected = roc_auc_score(y, p[:, 1] if classes == 2 else p, multi_class="ovr")
         assert found["auc"] == pytest.approx(expected)
+        score = p[:, 1] if classes == 2 else p
+        positive = y if classes == 2 else np.eye(classes)[y]
+        assert found["average-precision"] == pytest.approx(average_precision_score(positive, score))
+        assert found["brier"] == pytest.approx(brier_score_loss(y, score))
         assert found[WEIGHT] == 50
         assert found["classes-present"] == classes
 

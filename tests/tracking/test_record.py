@@ -126,6 +126,21 @@ def test_metrics_of_the_aggregator_by_round(journal: Journal) -> None:
     }
 
 
+def test_the_final_evaluation_of_each_site_and_of_all(journal: Journal) -> None:
+    story.start(journal, ("north", "south"))
+    alone = {"auc": {"value": 0.8}, "gap": {"value": 0.05}}
+    north = {"loss": 0.3, "auc": {"value": 0.85, "low": 0.8}, "brier": None, "local_only": alone}
+    pooled = {"accuracy": 0.9, "average_precision": {"value": 0.7}}
+    journal.append("report", report={"round": 3, "sites": {"north": north}, "pooled": pooled})
+    journal.append("report", report={"notes": ["no report"]})
+    written = writes(journal)
+    found = series(written, NORTH)
+    assert found["Report:AUC"] == [(3, 0.85)]
+    assert found["Report:LocalGap"] == [(3, 0.05)]
+    assert "Report:Brier" not in found
+    assert series(written, SERVER_SIDE)["Report:AveragePrecision"] == [(3, 0.7)]
+
+
 def test_what_is_not_finite_is_left_out_and_said_once(journal: Journal) -> None:
     story.play(journal)
     written = writes(journal)
