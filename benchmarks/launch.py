@@ -20,6 +20,7 @@ import yaml
 from fedsm import Federation, local
 from fedsm.datasets import breast_cancer, write_channels
 from fedsm.scaffold import local_federation
+from fedsm.studies import study
 
 
 def prepare(directory: Path, sites: int) -> None:
@@ -29,7 +30,7 @@ def prepare(directory: Path, sites: int) -> None:
     many = {f"site-{i}": tables[i % len(tables)] for i in range(sites)}
     dataset = type(rows)(rows.name, rows.features, rows.label, many, rows.test)
     write_channels(dataset, directory / "data")
-    text = yaml.safe_dump(local_federation(dataset))
+    text = yaml.safe_dump(local_federation(study("breast-cancer"), list(dataset.sites)))
     (directory / "federation.yaml").write_text(text, encoding="utf-8")
 
 

@@ -28,6 +28,15 @@ Launch = Annotated[
     ),
 ]
 
+DATASETS = "breast-cancer, heart-disease, heart-disease-flamby, cms-fraud or eicu."
+Dataset = Annotated[str, typer.Option(help=DATASETS)]
+Data = Annotated[
+    Path | None, typer.Option(help="Directory of the dataset's files; eicu is made up without it.")
+]
+MadeUp = Annotated[
+    int | None, typer.Option(help="Of eicu: make look-alike tables of this many stays.")
+]
+
 HERE = Path()
 
 

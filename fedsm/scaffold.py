@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fedsm.agreement import Terms
+from fedsm.agreement import METRICS, Terms, sums_of
 from fedsm.agreements import AGREEMENTS
 from fedsm.assets import asset
-from fedsm.config import FederationConfig
-from fedsm.datasets import Dataset, fetch, write_channels
+from fedsm.config import FederationConfig, Training
+from fedsm.datasets import Federated, fetch, sizes, write_channels
 from fedsm.errors import ConfigError
 from fedsm.names import role_arn
+from fedsm.studies import Study, study
 
 SERVER_ACCOUNT = "111111111111"
 REGION = "us-east-1"
-DATASETS = ("breast-cancer", "heart-disease", "heart-disease-flamby", "cms-fraud")
 LAUNCHES = ("pipeline", "direct")
 WRITTEN = ("federation.yaml", "data", "client_code", AGREEMENTS)
 REPLACEABLE = Path(".fedsm") / "demo"
 """Marks a directory whose content is fedsm's own, to be written again at will."""
 
-_LIMITS = {
-    "local-steps": {"low": 1, "high": 100},
-    "learning-rate": {"low": 0.001, "high": 10.0},
-    "c": {"low": 0.0001, "high": 10000.0},
-}
-"""What the owners allow beyond the values of the hyperparameters."""
+MADE_UP = 3000
+"""Stays of eICU's look-alike tables, where no tables are given."""
+
+_SECONDS = {"join_deadline": 120, "round_deadline": 60, "max_wait": 60}
+"""Short, for jobs of one's own machine."""
 
 _HEAD = """\
 # A federation on the local cloud. Every field: docs/federation.md.
@@ -38,29 +38,43 @@ _HEAD = """\
 """
 
 
-def load_dataset(name: str, data: Path | None, seed: int = 0) -> Dataset:
-    """A dataset by name.
+def load_dataset(
+    name: str, data: Path | None, seed: int = 0, *, made_up: int | None = None
+) -> Federated[Any]:
+    """A study's rows.
+
+    Parameters
+    ----------
+    name : str
+    data : Path, optional
+        Directory of its files; without it eICU's tables are made up.
+    seed : int
+        Of the split.
+    made_up : int, optional
+        Stays of the made-up tables; :data:`MADE_UP` without it.
 
     Raises
     ------
     ConfigError
-        There is none of that name, or it needs files and no directory is given.
+        It needs files and no directory is given, or a library that is not installed.
+    DataError
+        The files cannot be used.
     """
-    if name not in DATASETS:
+    if made_up is not None and (name != "eicu" or data is not None or made_up < 1):
         raise ConfigError(
-            f"there is no dataset {name!r}",
-            where="--dataset",
-            action=f"choose from {', '.join(DATASETS)}",
+            "tables can be made up for eicu only, of one stay at least, and not beside given ones",
+            where="--made-up",
+            action="leave it out, or give a number of stays and no --data",
         )
-    if data is None and fetch.DOWNLOADS[name]:
+    if data is None and name == "eicu":
+        return fetch.made_up_eicu(made_up or MADE_UP, seed)
+    if data is None and (files := fetch.DOWNLOADS[name]):
         raise ConfigError(
-            f"{name} is read from {', '.join(file.name for file in fetch.DOWNLOADS[name])}",
+            f"{name} is read from {', '.join(file.name for file in files)}",
             where="--data",
             action="give the directory that holds them; fedsm data can fetch them",
         )
-    dataset = fetch.load(name, data or Path(), seed)
-    assert isinstance(dataset, Dataset)  # noqa: S101, of those named above
-    return dataset
+    return fetch.load(name, data or Path(), seed)
 
 
 def write(
@@ -71,11 +85,14 @@ def write(
     launch: str | None = None,
     invited: bool = False,
     replace: bool = False,
-) -> list[str]:
+    made_up: int | None = None,
+) -> Federated[Any]:
     """Write ``federation.yaml``, ``data/`` and ``client_code/`` into ``directory``.
 
     Parameters
     ----------
+    dataset, data, made_up
+        Name of the study, and its rows as :func:`load_dataset` takes them.
     launch : {"pipeline", "direct"}, optional
         How jobs are started; without it, as the configuration's default says.
     invited : bool
@@ -85,8 +102,8 @@ def write(
 
     Returns
     -------
-    list of str
-        The sites' names.
+    Federated
+        The rows, by site.
 
     Raises
     ------
@@ -101,7 +118,8 @@ def write(
         )
     marker = directory / REPLACEABLE
     _refuse_to_overwrite(directory, replaceable=replace and marker.is_file())
-    rows = load_dataset(dataset, data)
+    about = study(dataset)
+    rows = load_dataset(dataset, data, made_up=made_up)
     directory.mkdir(parents=True, exist_ok=True)
     if replace:
         # First, so that a call that is broken off half-way can be made again.
@@ -112,23 +130,35 @@ def write(
     for name in WRITTEN:
         _remove(directory / name)
     write_channels(rows, directory / "data")
-    shutil.copytree(
-        asset("client_code"),
-        directory / "client_code",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    values = local_federation(rows, launch)
+    for code in (asset("client_code"), about.code):
+        shutil.copytree(
+            code,
+            directory / "client_code",
+            ignore=shutil.ignore_patterns("__pycache__"),
+            dirs_exist_ok=True,
+        )
+    values = local_federation(about, list(rows.sites), launch)
     if invited:
+        sums = sums_of(Training.model_validate(values["training"]))
         for site in values["sites"]:
             file = directory / AGREEMENTS / site["name"] / "terms.yaml"
             file.parent.mkdir(parents=True)
             terms = {key: value for key, value in site.items() if key in Terms.model_fields}
+            if sums:
+                terms["metrics"] = [*METRICS, *sums]
             file.write_text(yaml.safe_dump(terms, sort_keys=False), encoding="utf-8")
         values["sites"] = []
     FederationConfig.model_validate(values)
     text = _HEAD + yaml.safe_dump(values, sort_keys=False)
     (directory / "federation.yaml").write_text(text, encoding="utf-8")
-    return list(rows.sites)
+    return rows
+
+
+def told(dataset: str, rows: Federated[Any], *, made_up: bool) -> list[str]:
+    """What was written, for people to read."""
+    about = study(dataset)
+    made = ["Its tables are made up to look like eICU's: no row is of a person."]
+    return [about.title, *(made if made_up and dataset == "eicu" else []), *sizes(rows)]
 
 
 def _refuse_to_overwrite(directory: Path, *, replaceable: bool) -> None:
@@ -153,12 +183,17 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def local_federation(dataset: Dataset, launch: str | None = None) -> dict[str, Any]:
-    """``federation.yaml`` of a dataset: one account a site, a server account, local cloud."""
-    limits = {"limits": _LIMITS} if launch == "pipeline" else {}
+def local_federation(
+    about: Study, sites: Sequence[str], launch: str | None = None
+) -> dict[str, Any]:
+    """``federation.yaml`` of a study: one account a site, a server account, local cloud."""
+    training = {**about.training, **_SECONDS}
+    if launch != "pipeline":
+        # Nobody is invited, so that nobody is asked for anything.
+        training.pop("limits", None)
     return {
         "cloud": "local",
-        "name": dataset.name,
+        "name": about.name,
         **({"launch": launch} if launch else {}),
         "coordinator": {
             "account_id": SERVER_ACCOUNT,
@@ -166,24 +201,8 @@ def local_federation(dataset: Dataset, launch: str | None = None) -> dict[str, A
             "role_arn": f"arn:aws:iam::{SERVER_ACCOUNT}:role/fedsm-coordinator",
             "port": 0,
         },
-        "sites": [_site(dataset.name, name, i) for i, name in enumerate(dataset.sites)],
-        "training": {
-            "rounds": 10,
-            "strategy": "fedavg",
-            "model": "logistic-regression",
-            "prepare": "standardize",
-            "hyperparameters": {
-                "label": dataset.label,
-                "local-steps": 5,
-                "learning-rate": 0.5,
-                "c": 1.0,
-            },
-            **limits,
-            "test": "data/test.csv",
-            "join_deadline": 120,
-            "round_deadline": 60,
-            "max_wait": 60,
-        },
+        "sites": [_site(about.name, name, i) for i, name in enumerate(sites)],
+        "training": training,
     }
 
 

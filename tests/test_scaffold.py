@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from fedsm import studies
+from fedsm.agreements import AGREEMENTS
+from fedsm.cli_options import DATASETS
 from fedsm.config import load
+from fedsm.datasets import fetch
 from fedsm.errors import ConfigError
-from fedsm.scaffold import write
+from fedsm.learning.channels import read_rows
+from fedsm.learning.schema import FILE, AnyTable, Schema
+from fedsm.learning.tables import category_names
+from fedsm.scaffold import load_dataset, told, write
 
 OWN = "the user's own"
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+FOLDERS = {"heart-disease": "heart", "heart-disease-flamby": "heart", "cms-fraud": "cms"}
 
 
 def content(directory: Path) -> dict[str, bytes]:
@@ -84,3 +94,76 @@ def test_a_file_is_no_place_for_a_project(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="not a directory"):
         write(tmp_path / "file", "breast-cancer", None)
+
+
+def rows(place: Path, name: str) -> tuple[AnyTable, AnyTable]:
+    """A site's channels as its job reads them."""
+    config = load(place / "federation.yaml").training.hyperparameters
+    schema = Schema.read(place / "client_code" / FILE)
+    train, validation = (
+        read_rows(
+            place / "data" / name / channel,
+            label=str(config["label"]),
+            categories=category_names(config),
+            schema=schema,
+        )
+        for channel in ("train", "validation")
+    )
+    schema.check_repeats(train, validation, where=name)
+    return train, validation
+
+
+def test_every_study_is_a_data_set_and_is_offered() -> None:
+    assert set(studies.STUDIES) == set(fetch.NAMES)
+    for name in studies.STUDIES:
+        about = studies.study(name)
+        assert about.title
+        assert (about.code / FILE).is_file()
+        assert name in DATASETS
+    with pytest.raises(ConfigError, match="there is no dataset 'none'") as caught:
+        studies.study("none")
+    assert "eicu" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_each_study_is_written_with_rows_that_its_schema_allows(tmp_path: Path, name: str) -> None:
+    if name in FOLDERS and not DATA.is_dir():
+        pytest.skip("the data are not on this machine")
+    data = DATA / FOLDERS[name] if name in FOLDERS else None
+    made_up = 200 if name == "eicu" else None
+    found = write(tmp_path, name, data, launch="pipeline", invited=True, made_up=made_up)
+    config = load(tmp_path / "federation.yaml")
+    assert config.training.limits
+    assert config.training.report is not None
+    # One site of eICU's stands for all: its columns are many.
+    for site, tables in list(found.sites.items())[: 1 if name == "eicu" else None]:
+        train, validation = rows(tmp_path, site)
+        assert (len(train), len(validation)) == (len(tables.train), len(tables.validation))
+        names = (*train.columns, *getattr(train, "categories", ()))
+        assert set(names) == set(found.features)
+        assert set(config.training.report.groups) <= set(names)
+        assert (tmp_path / AGREEMENTS / site / "terms.yaml").is_file()
+    lines = told(name, found, made_up=data is None)
+    assert any("made up" in line for line in lines) == (name == "eicu")
+    assert any(site in line for line in lines for site in found.sites)
+
+
+def test_eicu_has_the_inputs_of_the_published_study() -> None:
+    assert len(load_dataset("eicu", None, made_up=100).features) == 22_100
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "stays"),
+    [("breast-cancer", None, 9), ("eicu", "tables", 9), ("eicu", None, 0)],
+)
+def test_tables_are_made_up_for_eicu_alone(name: str, data: str | None, stays: int) -> None:
+    with pytest.raises(ConfigError, match="--made-up"):
+        load_dataset(name, Path(data) if data else None, made_up=stays)
+
+
+def test_without_polars_eicu_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [m for m in sys.modules if m.startswith(("polars", "fedsm.datasets.eicu"))]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(ConfigError, match=r"polars is not installed.*fedsm\[eicu\]"):
+        load_dataset("eicu", None)

@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsm.datasets.base import TRAIN
-from fedsm.datasets.base import VALIDATION as VALIDATION_CHANNEL
+from fedsm.datasets.base import Channels, Federated
 from fedsm.datasets.eicu_cohort import Cohort, read_cohort
 from fedsm.datasets.eicu_rows import (
     LEAST,
@@ -35,7 +34,7 @@ from fedsm.datasets.eicu_windows import Span, read_windows
 from fedsm.datasets.resampling import class_weights
 from fedsm.datasets.splits import COMPASS, require_binary
 from fedsm.errors import DataError
-from fedsm.learning.sparse_tables import SparseTable, write_npz
+from fedsm.learning.sparse_tables import SparseTable
 
 NAME = "eicu"
 
@@ -136,15 +135,7 @@ def prepare(
     return Prepared(rows, cohort.stays, cohort.hospitals, report)
 
 
-@dataclass(frozen=True)
-class SparseSite:
-    """One site's rows."""
-
-    train: SparseTable
-    validation: SparseTable
-
-
-def own_site(prepared: Prepared, seed: int = 0) -> SparseSite:
+def own_site(prepared: Prepared, seed: int = 0) -> Channels[SparseTable]:
     """A site's own rows as its two channels.
 
     Parameters
@@ -155,31 +146,20 @@ def own_site(prepared: Prepared, seed: int = 0) -> SparseSite:
     """
     validation = hold_out(prepared.hospitals, seed)
     train = np.setdiff1d(np.arange(len(prepared.rows)), validation, assume_unique=True)
-    return SparseSite(prepared.rows.take(train), prepared.rows.take(validation))
+    return Channels(prepared.rows.take(train), prepared.rows.take(validation))
 
 
 @dataclass(frozen=True)
-class SparseDataset:
-    """As :class:`fedsm.datasets.Dataset`, with sparse rows.
+class SparseDataset(Federated[SparseTable]):
+    """The rows of :func:`eicu`; the test's are of hospitals that no site has.
 
     Attributes
     ----------
-    name : str
-    features : tuple of str
-    label : str
-    sites : mapping of str to SparseSite
-    test : SparseTable
-        Of hospitals that no site has.
     split : HospitalSplit
     report : Report
         Of all rows together.
     """
 
-    name: str
-    features: tuple[str, ...]
-    label: str
-    sites: Mapping[str, SparseSite]
-    test: SparseTable
     split: HospitalSplit = field(repr=False)
     report: Report
 
@@ -235,7 +215,7 @@ def eicu(
         table.columns,
         LABEL,
         {
-            site: SparseSite(
+            site: Channels(
                 table.take(rows[site]),
                 table.take(_rows(cohort, hospitals.validation, f"{site}, validation")),
             )
@@ -256,22 +236,3 @@ def _rows(cohort: Cohort, hospitals: Hospitals, where: str) -> NDArray[np.intp]:
             action="see which hospitals column 'hospitalid' of patient names",
         )
     return rows
-
-
-def write_sparse_channels(dataset: SparseDataset, directory: Path) -> dict[str, dict[str, Path]]:
-    """Write ``<directory>/<site>/<channel>/<channel>.npz`` and ``<directory>/test.npz``.
-
-    Returns
-    -------
-    dict of str to dict of str to Path
-        Site to channel to the channel's folder.
-    """
-    folders: dict[str, dict[str, Path]] = {}
-    for site, tables in dataset.sites.items():
-        folders[site] = {}
-        for channel, table in ((TRAIN, tables.train), (VALIDATION_CHANNEL, tables.validation)):
-            folder = directory / site / channel
-            write_npz(table, folder / f"{channel}.npz")
-            folders[site][channel] = folder
-    write_npz(dataset.test, directory / "test.npz")
-    return folders

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from fedsm.datasets.base import Dataset, write_channels
@@ -182,25 +183,8 @@ def _eicu(directory: Path, seed: int) -> SparseDataset:
     try:
         from fedsm.datasets.eicu import eicu
     except ImportError as error:
-        raise ConfigError(
-            f"{error.name} is not installed", where="eicu", action="install fedsm[eicu]"
-        ) from error
+        raise _not_installed(error) from error
     return eicu(directory, seed)
-
-
-def write(dataset: Dataset | SparseDataset, directory: Path) -> dict[str, dict[str, Path]]:
-    """Write the channels of each site, and the coordinator's test rows, as their kind is written.
-
-    Returns
-    -------
-    dict of str to dict of str to Path
-        Site to channel to the channel's folder.
-    """
-    if isinstance(dataset, Dataset):
-        return write_channels(dataset, directory)
-    from fedsm.datasets.eicu import write_sparse_channels
-
-    return write_sparse_channels(dataset, directory)
 
 
 def prepare_data(
@@ -253,15 +237,35 @@ def prepare_data(
         else:
             _make_up(source, made_up, seed)
     dataset = load(name, source or directory, seed, sites=sites)
-    write(dataset, directory)
+    write_channels(dataset, directory)
     return dataset
+
+
+def made_up_eicu(stays: int, seed: int = 0) -> SparseDataset:
+    """Look-alike rows at the published study's 22,100 inputs.
+
+    Its diagnoses have a column each, whether or not so many stays would name them often enough.
+
+    Raises
+    ------
+    ConfigError
+        polars is not installed.
+    """
+    with TemporaryDirectory() as folder:
+        _make_up(Path(folder), stays, seed)
+        from fedsm.datasets.eicu import eicu
+        from fedsm.datasets.eicu_lookalike import VOCABULARY
+
+        return eicu(Path(folder), seed, vocabulary=VOCABULARY)
 
 
 def _make_up(directory: Path, stays: int, seed: int) -> None:
     try:
         from fedsm.datasets.eicu_lookalike import write_lookalike
     except ImportError as error:
-        raise ConfigError(
-            f"{error.name} is not installed", where="eicu", action="install fedsm[eicu]"
-        ) from error
+        raise _not_installed(error) from error
     write_lookalike(directory, stays, seed)
+
+
+def _not_installed(error: ImportError) -> ConfigError:
+    return ConfigError(f"{error.name} is not installed", where="eicu", action="install fedsm[eicu]")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fedsm.datasets.base import Dataset, SiteTables
 from fedsm.errors import DataError
+from fedsm.learning.schema import row_keys
 from fedsm.learning.tables import Labels, Table
 
 Rows = NDArray[np.intp]
@@ -22,7 +23,7 @@ COMPASS = ("north", "east", "south", "west")
 
 def row_groups(table: Table) -> Rows:
     """Number of each row's group of duplicates, counted from 0; shape (rows,)."""
-    _, group = np.unique(_keys(table), return_inverse=True)
+    _, group = np.unique(row_keys(table), return_inverse=True)
     return np.asarray(group, dtype=np.intp)
 
 
@@ -124,7 +125,7 @@ def check_dataset(dataset: Dataset, *, repeats: int = 0) -> None:
         rows, are not of two classes; or a row stands both in a training split and in a validation
         split of its site or among the test rows.
     """
-    held_out = _keys(dataset.test)
+    held_out = row_keys(dataset.test)
     for site, tables in dataset.sites.items():
         if not len(tables.train):
             raise DataError(
@@ -137,8 +138,8 @@ def check_dataset(dataset: Dataset, *, repeats: int = 0) -> None:
                     where=site,
                     action="give every split the same columns in the same order",
                 )
-        train = _keys(tables.train)
-        for split, keys in (("validation", _keys(tables.validation)), ("test", held_out)):
+        train = row_keys(tables.train)
+        for split, keys in (("validation", row_keys(tables.validation)), ("test", held_out)):
             if (both := len(np.intersect1d(train, keys))) > repeats:
                 raise DataError(
                     f"{both} different rows stand both in train and in {split}",
@@ -163,12 +164,3 @@ def require_binary(labels: Labels, where: str) -> None:
             where=where,
             action="name the right label column, or encode the label as 0 and 1",
         )
-
-
-def _keys(table: Table) -> NDArray[np.void]:
-    """Each row's features as one comparable value; shape (rows,)."""
-    # Adding zero makes -0.0 and 0.0 one value; a missing value gets one bit pattern.
-    values = np.ascontiguousarray(table.features + 0.0)
-    values[np.isnan(values)] = np.nan
-    width = values.itemsize * values.shape[1]
-    return values.view(np.dtype((np.void, width))).reshape(len(values))

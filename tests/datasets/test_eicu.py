@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsm.datasets.eicu import SparseDataset, eicu, own_site, prepare, write_sparse_channels
+from fedsm.datasets import write_channels
+from fedsm.datasets.eicu import SparseDataset, eicu, own_site, prepare
 from fedsm.datasets.eicu_cohort import read_cohort
 from fedsm.datasets.eicu_lookalike import VOCABULARY, write_lookalike
 from fedsm.datasets.eicu_rows import Vocabulary, agree, diagnosis_counts
@@ -227,7 +228,7 @@ def test_one_class_in_all_training_rows_is_refused(tmp_path: Path) -> None:
 
 
 def test_channels_read_back(dataset: SparseDataset, tmp_path: Path) -> None:
-    folders = write_sparse_channels(dataset, tmp_path)
+    folders = write_channels(dataset, tmp_path)
     assert set(folders) == set(dataset.sites)
     for name, tables in dataset.sites.items():
         for channel, table in (("train", tables.train), ("validation", tables.validation)):

@@ -8,7 +8,7 @@ import pytest
 from fedsm.datasets import fetch as f
 from fedsm.errors import ConfigError, DataError
 from fedsm.learning.sparse_tables import read_npz
-from fedsm.learning.tables import read_csv
+from fedsm.learning.tables import Table, read_csv
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 FOLDERS = {"heart-disease": "heart", "heart-disease-flamby": "heart", "cms-fraud": "cms"}
@@ -28,7 +28,7 @@ def no_network(url: str) -> bytes:
 @pytest.mark.parametrize("name", FOLDERS)
 def test_published_files_are_fetched_checked_split_and_written(tmp_path: Path, name: str) -> None:
     dataset = f.prepare_data(name, tmp_path / "new", read=published)
-    assert isinstance(dataset, f.Dataset)
+    assert isinstance(dataset.test, Table)
     for site, tables in dataset.sites.items():
         for channel, table in (("train", tables.train), ("validation", tables.validation)):
             path = tmp_path / "new" / site / channel / f"{channel}.csv"
