@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
 
 from fedsm.errors import ConfigError
 from fedsm.transport import flower, iothread, records
@@ -16,6 +15,7 @@ from fedsm.transport.fleet import Fleet, Notify, Seat
 from fedsm.transport.gate import Check, Gate
 from fedsm.transport.identity import Certificate, Expected
 from fedsm.transport.ledger import Ledger
+from fedsm.transport.site_grid import SiteGrid
 from fedsm.transport.wire import EMPTY, Limits, Payload, check_size
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ def _ignore(_kind: str, _data: dict[str, Any]) -> None:
     """Observe nothing."""
 
 
-class StreamGrid(Grid):
+class StreamGrid(SiteGrid):
     """Exchange Flower messages with the sites' jobs.
 
     Parameters
