@@ -8,9 +8,10 @@ PINS := client_code/requirements.txt
 REFERENCES := .references
 export FEDSM_TOOLKIT_PYTHON := $(abspath $(wildcard $(REFERENCES)/toolkit/bin/python))
 export FEDSM_SAGEMAKER_PYTHON := $(abspath $(wildcard $(REFERENCES)/sdk/bin/python))
+export FEDSM_FLOWER_SIMULATION_PYTHON := $(abspath $(REFERENCES)/flower/bin/python)
 export FEDSM_MINISTACK := $(abspath $(wildcard $(REFERENCES)/ministack))
 
-.PHONY: demo test check bench iam install references clean
+.PHONY: demo test check bench studies iam install references clean
 
 install: $(STAMP)
 
@@ -41,6 +42,15 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.model_size --mb 100 1000
 	$(BIN)/python -m benchmarks.launch --sites 8
 	$(BIN)/python -m benchmarks.eicu
+
+# The three studies and the figures that they must reach: docs/studies.md is written by this. Where
+# Flower's own simulation cannot be installed, its column says so.
+studies: $(STAMP)
+	-test -x $(FEDSM_FLOWER_SIMULATION_PYTHON) || { $(PYTHON) -m venv $(REFERENCES)/flower && \
+	  $(REFERENCES)/flower/bin/python -m pip install --quiet 'flwr[simulation]>=1.41,<1.42' \
+  psutil scikit-learn; }
+	$(BIN)/python -m benchmarks.studies --docs docs --json > docs/studies.json.part
+	mv docs/studies.json.part docs/studies/results.json
 
 # The toolkit's command line, the SageMaker SDK's part that reads experiments, and another judge of
 # IAM policies, each apart from fedsm's own environment.

@@ -137,8 +137,9 @@ class Prepare(Model):
     Attributes
     ----------
     scale
-        ``standardize``: to mean 0 and variance 1. ``quantile``: to a normal distribution by the
-        federation's quantiles. ``none``: as they are.
+        ``standardize``: to mean 0 and variance 1; sparse rows to variance 1, uncentred.
+        ``quantile``: to the value's rank, from 0 to 1, by the federation's quantiles. ``none``: as
+        they are.
     impute
         What stands for a missing number: the federation's ``mean`` or ``median``.
     bins
@@ -201,6 +202,12 @@ class Report(Model):
     smallest: int = Field(default=5, ge=1)
 
 
+ModelName = Literal[
+    "logistic-regression", "sgd-classifier", "mlp-classifier", "pytorch", "xgboost", "custom"
+]
+"""Names of the adapters in fedsm.learning.models, which is too heavy to import here."""
+
+
 class Training(Model):
     """The rounds.
 
@@ -213,15 +220,16 @@ class Training(Model):
     limits
         What ``fedsm site invite`` asks the owners to allow beyond these values, by name.
     model
-        Adapter that turns arrays into ``model.joblib``; without it both sides get ``model.npz``.
+        Adapter that trains and turns arrays into ``model.joblib``, or ``custom`` for that of
+        ``client_code/model.py`` (docs/models.md); without it both sides get ``model.npz``.
     prepare
         How rows are scaled and imputed; see :class:`Prepare`.
     initial
         Where the first arrays come from: the model adapter on the ``server``, a ``site`` (it
         answers Flower's ``query.initial``), or the path of an ``.npz`` file.
     test
-        CSV with the coordinator's own test rows; the label column is the hyperparameter ``label``,
-        or ``target``.
+        CSV with the coordinator's own test rows, or sparse rows as ``.npz``; the label column is
+        the hyperparameter ``label``, or ``target``.
     best
         Keep the best round's model rather than the last's; see :class:`Best`.
     report
@@ -239,7 +247,7 @@ class Training(Model):
         dict[Hyperparameter, bool | int | float | str], Field(max_length=90)
     ] = {}
     limits: Annotated[dict[Hyperparameter, Limit], Field(max_length=90)] = {}
-    model: Literal["logistic-regression"] | None = None
+    model: ModelName | None = None
     prepare: Prepare | None = None
     initial: Initial = "server"
     test: Path | None = None

@@ -12,6 +12,8 @@ from typing import Any
 from fedsm.contract import CODE_CHANNEL
 from fedsm.fields import Limit
 
+TREE_STRATEGIES = ("fedxgb-bagging", "fedxgb-cyclic")
+
 Fault = tuple[tuple[int | str, ...], str]
 """Path of a field, and what is wrong with it."""
 
@@ -81,7 +83,30 @@ def _training_faults(training: Mapping[str, Any]) -> list[tuple[str, str]]:
                 "test out and pass evaluate_fn from Python",
             )
         )
-    return faults + _limit_faults(training)
+    return faults + _strategy_faults(training) + _limit_faults(training)
+
+
+def _strategy_faults(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Strategies and models that do not fit each other."""
+    model, strategy = training.get("model"), training.get("strategy", "fedavg")
+    options = training.get("options")
+    of_trees = strategy in TREE_STRATEGIES
+    faults = []
+    if strategy == "exact" and model not in (None, "logistic-regression"):
+        faults.append(("strategy", f"exact solves model logistic-regression only, not {model}"))
+    if of_trees and model not in (None, "xgboost", "custom"):
+        faults.append(("strategy", f"{strategy} joins trees: it needs model xgboost, not {model}"))
+    if model == "xgboost" and not of_trees:
+        known = ", ".join(TREE_STRATEGIES)
+        faults.append(("strategy", f"model xgboost needs one of {known}: trees have no average"))
+    if strategy == "scaffold" and model in ("sgd-classifier", "mlp-classifier"):
+        faults.append(("strategy", f"{model} takes no corrected steps, which scaffold needs"))
+    proximal = strategy == "fedprox" or (
+        isinstance(options, Mapping) and options.get("strategy") == "fedprox"
+    )
+    if proximal and model in ("sgd-classifier", "mlp-classifier"):
+        faults.append(("strategy", f"{model} has no proximal term, which fedprox needs"))
+    return faults
 
 
 def _limit_faults(training: Mapping[str, Any]) -> list[tuple[str, str]]:

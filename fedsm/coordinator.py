@@ -24,12 +24,13 @@ from fedsm.config import FederationConfig
 from fedsm.errors import ConfigError, FedsmError, StoppedEarly
 from fedsm.events import Journal
 from fedsm.execute import Launcher, Watcher
-from fedsm.hooks import Hooks, first_arrays, strategy_of
+from fedsm.hooks import Hooks, first_arrays, model_of, strategy_of
 from fedsm.interrupts import remembered
 from fedsm.launch import check_approvals, make_join_ids, make_plan, run_started, unread_bundle
 from fedsm.learning.arrays import save_npz
-from fedsm.learning.models import adapter, save
+from fedsm.learning.models import save
 from fedsm.names import session_name
+from fedsm.reporting import Reporter
 from fedsm.tracking.base import Tracker
 from fedsm.tracking.pump import Pump
 from fedsm.training import Loop, Outcome, Rounds
@@ -253,6 +254,7 @@ class Coordinator:
                 round_deadline=training.round_deadline,
                 seed=training.seed,
                 prepare=training.prepare,
+                best=training.best,
             ),
             self.journal,
             self._checkpoints,
@@ -261,7 +263,14 @@ class Coordinator:
             config_fn=self._hooks.config_fn,
             ended=lambda: dict(self._ended),
             stopping=self._stopping,
+            report=self._reporter(),
         )
+
+    def _reporter(self) -> Reporter | None:
+        training = self._config.training
+        if training.report is None:
+            return None
+        return Reporter(training.report, training, self.journal, self._project, self._directory)
 
     def _stopping(self) -> bool:
         if self._interrupted.is_set():
@@ -269,9 +278,7 @@ class Coordinator:
         return self.stop.is_set() or (self._directory / STOP_FILE).exists()
 
     def _closing_message(self, outcome: Outcome) -> RecordDict:
-        values: dict[str, Any] = {"rounds": len(outcome.history)}
-        if outcome.summary is not None:
-            values |= outcome.summary.to_config()
+        values: dict[str, Any] = {"rounds": len(outcome.history), **outcome.prepared}
         head = Head(len(outcome.history), *self.journal.tip)
         return RecordDict(
             {"arrays": outcome.arrays, "config": ConfigRecord(values), JOURNAL: head.record()}
@@ -279,12 +286,12 @@ class Coordinator:
 
     def _write_model(self, outcome: Outcome) -> None:
         training = self._config.training
-        if training.model is None or outcome.summary is None:
+        made = model_of(training, self._project)
+        if made is None or outcome.summary is None:
             path = self._directory / "model.npz"
             save_npz(path, outcome.arrays)
         else:
             path = self._directory / "model.joblib"
-            made = adapter(training.model)
             save(made.build(outcome.arrays, outcome.summary, training.hyperparameters), path)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,8 +17,9 @@ from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp.exception import InconsistentMessageReplies
 from flwr.serverapp.strategy import Strategy
 
-from fedsm.config import Prepare
-from fedsm.errors import FedsmError, JobError, QuorumLost, StoppedEarly, TrainingError
+from fedsm.best import BestRound
+from fedsm.config import Best, Prepare
+from fedsm.errors import ConfigError, FedsmError, JobError, QuorumLost, StoppedEarly, TrainingError
 from fedsm.events import Journal
 from fedsm.exchange import Exchange
 from fedsm.learning import checks
@@ -32,7 +33,7 @@ from fedsm.learning.strategies import (
     weight_key,
 )
 from fedsm.preparing import prepare
-from fedsm.transport.grid import StreamGrid
+from fedsm.transport.site_grid import SiteGrid
 from fedsm.transport.snapshot import Snapshot
 
 Metrics = dict[str, Any]
@@ -51,16 +52,26 @@ class Rounds:
     round_deadline: float
     seed: int
     prepare: Prepare | None
+    best: Best | None = None
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What the loop leaves: the global arrays, the preparation and one row a round."""
+    """What the loop leaves: the global arrays, the preparation and one row a round.
+
+    ``best`` is the round that the arrays are of, where ``training.best`` chose one; else None.
+    ``prepared`` is what to tell the sites of the preparation when the run is over.
+    """
 
     arrays: ArrayRecord
     summary: Summary | None
     history: list[dict[str, Any]] = field(default_factory=list)
     stopped: bool = False
+    best: int | None = None
+    prepared: dict[str, Any] = field(default_factory=dict)
+
+
+ReportFn = Callable[[Exchange, list[int], Outcome], None]
 
 
 class Loop:
@@ -68,7 +79,7 @@ class Loop:
 
     Parameters
     ----------
-    grid : StreamGrid
+    grid : SiteGrid
         The sites.
     strategy : Strategy
         Any Flower strategy; its minima must not pass ``settings.min_sites``.
@@ -88,11 +99,13 @@ class Loop:
         Site name to the reason its job ended; sites still running are absent.
     stopping : callable
         Whether to end the run after the round that is under way.
+    report : callable, optional
+        ``(exchange, live nodes, outcome)``, called once after the last round.
     """
 
     def __init__(
         self,
-        grid: StreamGrid,
+        grid: SiteGrid,
         strategy: Strategy,
         settings: Rounds,
         journal: Journal,
@@ -103,6 +116,7 @@ class Loop:
         config_fn: ConfigFn | None = None,
         ended: Callable[[], Mapping[str, str]] = dict,
         stopping: Callable[[], bool] = lambda: False,
+        report: ReportFn | None = None,
     ) -> None:
         self._grid = grid
         self._strategy = strategy
@@ -121,7 +135,16 @@ class Loop:
         self._config_fn = config_fn
         self._ended = ended
         self._stopping = stopping
+        self._report = report
         self._summary: Summary | None = None
+        self._prepared: dict[str, Any] = {}
+        self._best = None if settings.best is None else BestRound(settings.best)
+        if settings.best is not None and settings.best.of == "server" and evaluate_fn is None:
+            raise ConfigError(
+                "there are no rows of the server's to measure a round on",
+                where="training.best.of",
+                action="set training.test or pass evaluate_fn, or measure on the sites",
+            )
 
     def run(self) -> Outcome:
         """Wait for the sites, then go through the rounds.
@@ -150,6 +173,8 @@ class Loop:
                 min_sites=settings.min_sites,
                 too_few=self._too_few,
             )
+            self._prepared = self._summary.to_config()
+            self._exchange.share(self._prepared)
         arrays = self._initial(self._summary) if self._initial else self._ask_a_site()
         outcome = Outcome(arrays, self._summary)
         for number in range(1, settings.rounds + 1):
@@ -174,9 +199,26 @@ class Loop:
             }
             self._journal.append("round-ended", **row, traffic=self._exchange.traffic("round"))
             outcome.history.append(row)
-            if finished(self._strategy):
+            if self._best is not None:
+                self._best.see(row, outcome.arrays)
+            if finished(self._strategy) or (self._best is not None and self._best.exhausted):
                 break
+        self._choose(outcome)
+        if self._report is not None and outcome.history:
+            self._report(self._exchange, self._live(), outcome)
+        left = [site for site in settings.sites if site not in self._ended()]
+        outcome.prepared = self._exchange.for_all(left, self._live())
         return outcome
+
+    def _choose(self, outcome: Outcome) -> None:
+        """Go back to the best round's arrays; where the metric never had a value, stay."""
+        best = self._best
+        if best is None or not outcome.history:
+            return
+        if best.arrays is not None:
+            outcome.arrays, outcome.best = best.arrays, best.number
+        early = best.exhausted and len(outcome.history) < self._settings.rounds
+        self._journal.append("best-round", **best.told(), early=early)
 
     # Joining and quorum
 
@@ -243,7 +285,8 @@ class Loop:
             )
         expected = reply_arrays(self._strategy, arrays) if messages else arrays
         replies = self._exchange.models(number, "train", messages, expected)
-        if messages and len(replies) < self._settings.min_sites:
+        # A strategy may ask fewer: fedxgb-cyclic one a round.
+        if len(replies) < min(self._settings.min_sites, len(messages)):
             raise self._too_few(number, "train", len(replies))
         aggregated, metrics = self._aggregate(
             number, lambda: self._strategy.aggregate_train(number, replies)
@@ -283,10 +326,7 @@ class Loop:
         values: dict[str, Any] = {}
         if (config := self._config_fn) is not None:
             values = _hook("config_fn", number, lambda: dict(config(number)))
-        return ConfigRecord(values | self._prepared())
-
-    def _prepared(self) -> dict[str, Any]:
-        return {} if self._summary is None else self._summary.to_config()
+        return ConfigRecord(values | self._prepared)
 
     def _aggregate(self, number: int, aggregate: Callable[[], Any]) -> Any:
         try:
@@ -305,7 +345,9 @@ class Loop:
             ) from error
 
     def _too_few(self, number: int, phase: str, usable: int) -> QuorumLost:
-        why = f" ({_grouped(ended)})" if (ended := self._ended()) else ""
+        # A site whose job is over says why better than its last message.
+        found = {**self._exchange.faults, **self._ended()}
+        why = f" ({_grouped(found)})" if found else ""
         return QuorumLost(
             f"round {number}: {usable} usable replies to {phase}, "
             f"min_sites is {self._settings.min_sites}{why}",
@@ -316,7 +358,7 @@ class Loop:
 
     def _ask_a_site(self) -> ArrayRecord:
         for node in self._live():
-            replies, _ = self._exchange.query("initial", [node], self._prepared())
+            replies, _ = self._exchange.query("initial", [node], self._prepared)
             for site, content in replies.items():
                 found: str | None = "it answered without arrays"
                 for record in content.array_records.values():

@@ -156,6 +156,43 @@ def test_a_model_needs_preparation_and_test_rows_need_a_model(tmp_path: Path) ->
     assert "need a model" in found["training.test"]
 
 
+@pytest.mark.parametrize(
+    ("model", "strategy", "options"),
+    [
+        ("pytorch", "exact", {}),
+        ("custom", "exact", {}),
+        ("pytorch", "fedxgb-bagging", {}),
+        ("logistic-regression", "fedxgb-cyclic", {}),
+        ("xgboost", "fedavg", {}),
+        ("xgboost", "dp-server-fixed", {}),
+        ("sgd-classifier", "scaffold", {}),
+        ("mlp-classifier", "fedprox", {}),
+        ("mlp-classifier", "dp-server-fixed", {"strategy": "fedprox"}),
+    ],
+)
+def test_a_strategy_and_a_model_that_do_not_fit(
+    tmp_path: Path, model: str, strategy: str, options: dict[str, Any]
+) -> None:
+    training = {"model": model, "strategy": strategy, "options": options, "prepare": "standardize"}
+    found = faults(tmp_path, federation(training=training))
+    assert set(found) == {"training.strategy"}
+    assert model in found["training.strategy"]
+
+
+@pytest.mark.parametrize(
+    ("model", "strategy"),
+    [
+        ("xgboost", "fedxgb-cyclic"),
+        ("custom", "fedxgb-bagging"),
+        ("pytorch", "scaffold"),
+        ("sgd-classifier", "fedadam"),
+    ],
+)
+def test_a_strategy_and_a_model_that_fit(tmp_path: Path, model: str, strategy: str) -> None:
+    training = {"model": model, "strategy": strategy, "prepare": "standardize"}
+    load(write(tmp_path, federation(training=training)))
+
+
 def test_hyperparameters_keep_within_what_the_owners_are_asked_for(tmp_path: Path) -> None:
     training = {
         "hyperparameters": {"learning-rate": 3, "solver": "sgd", "c": 1.0, "label": "y"},

@@ -233,7 +233,7 @@ def test_many_metrics_are_spread_over_variables() -> None:
     [
         ({}, {"metrics": ["a,b"]}, "a: 'a,b' cannot be the name of a metric"),
         ({}, {"environment": {"BIG": "x" * 513}}, "a: environment variable BIG has 513"),
-        ({}, {"environment": {f"V{i}": "" for i in range(90)}}, "a: there are 107 environment"),
+        ({}, {"environment": {f"V{i}": "" for i in range(90)}}, "a: there are 108 environment"),
         (
             {"addresses": [f"2001:db8:ffff:ffff:ffff:ffff:ffff:{i:04x}/128" for i in range(16)]},
             {},

@@ -23,6 +23,7 @@ def save(
     *,
     model: str,
     run_config: Mapping[str, Value],
+    code: Path | None = None,
 ) -> Path:
     """Write arrays as a model.
 
@@ -31,12 +32,15 @@ def save(
     folder : Path
         The model folder.
     stem : str
-        ``model`` for the global one, ``local`` for the site's own.
+        ``model`` for the global one, ``local`` for the site's own of its last round, ``personal``
+        for the fine-tuned one.
     arrays : ArrayRecord
     config : ConfigRecord
         Holds the federation's statistics, if it was prepared.
     model : str
         Name of the model adapter; empty for none.
+    code : Path, optional
+        Folder of the client code, for an adapter that is there.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def save(
         save_npz(path, arrays)
     else:
         path = folder / f"{stem}.joblib"
-        made = models.adapter(model)
+        made = models.adapter(model, code)
         models.save(made.build(arrays, summary, run_config), path)
     log.line("saved", file=path.name, bytes=path.stat().st_size)
     return path

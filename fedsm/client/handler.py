@@ -17,7 +17,11 @@ from fedsm.client.heads import Heads
 from fedsm.client.limits import Quota
 from fedsm.client.release import Release, Released, Shapes, TooFewRows, shapes_of
 from fedsm.errors import ConfigError, DataError
-from fedsm.transport import notes
+from fedsm.learning.site_report import STATE
+from fedsm.transport import notes, once
+
+REPORT = "evaluate.report"
+"""Type of the final evaluation's message."""
 
 
 class Interrupted(BaseException):
@@ -51,6 +55,8 @@ class AppHandler:
         Arrays of the last train or evaluate message, and of the last answer to train.
     config : Mapping
         Config of the same message as ``last_global``.
+    prepared : Receiver
+        The federation's preparation, as it came last.
     """
 
     def __init__(
@@ -74,9 +80,16 @@ class AppHandler:
         self._context: Context | None = None
         self._in_app = False
         self._failures: dict[str, Failure] = {}
+        self.prepared = once.Receiver()
         self.last_global: ArrayRecord | None = None
         self.last_local: ArrayRecord | None = None
         self.config: ConfigRecord = ConfigRecord()
+
+    @property
+    def personal(self) -> ArrayRecord | None:
+        """The global arrays as the app fine-tuned them to the site; None where it did not."""
+        kept = None if self._context is None else self._context.state.get(STATE)
+        return kept if isinstance(kept, ArrayRecord) else None
 
     @property
     def failure(self) -> Failure | None:
@@ -97,8 +110,14 @@ class AppHandler:
         head = notes.take_head(message.content)
         if head is None and self._release.limited:
             return self._fail(kind, message, _OFF_THE_RECORD)
+        try:
+            known = self.prepared.fill(message.content)
+        except LookupError:
+            log.line("prepared-values-unknown", kind=kind)
+            return Message(Error(once.UNKNOWN, once.REFUSED), reply_to=message)
         if head is not None and self._heads is not None:
-            self._heads.add(message.metadata.message_type if kind == "query" else kind, head)
+            own = kind == "query" or message.metadata.message_type == REPORT
+            self._heads.add(message.metadata.message_type if own else kind, head)
         if not self._quota.take(message.metadata.message_type):
             return self._fail(kind, message, _TOO_MANY_ROUNDS)
         asked = self._remember(kind, message.content)
@@ -116,19 +135,24 @@ class AppHandler:
         except BaseException as error:
             traceback.print_exception(error)
             return self._fail(kind, message, failure(_reason(error), error, self._code))
-        self._failures.pop(kind, None)
+        if message.metadata.message_type != REPORT:
+            self._failures.pop(kind, None)
         if kind == "train":
             arrays = _first_arrays(reply.content)
             # What is not like the model that was sent, such as sums at it, is no model.
             local = arrays is not None and shapes_of(arrays.items()) == asked
             self.last_local = arrays if local else None
-        self._log(kind, released, time.monotonic() - began)
+        phase = "report" if message.metadata.message_type == REPORT else kind
+        self._log(phase, released, time.monotonic() - began)
         if released.withheld:
             released.content[notes.WITHHELD] = released.withheld.record()
+        if known is not None:
+            released.content[once.KNOWN] = known
         return Message(released.content, reply_to=message)
 
     def _fail(self, kind: str, message: Message, found: Failure) -> Message:
-        self._failures[kind] = found
+        if message.metadata.message_type != REPORT:  # an app need not know it
+            self._failures[kind] = found
         log.line("error", kind=kind, reason=found.sentence)
         return Message(Error(found.exit, found.sentence), reply_to=message)
 

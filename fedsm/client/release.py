@@ -10,9 +10,11 @@ of a reply            what leaves
 ====================  ============================================================================
 metrics               finite numbers, and lists of them, of the names in the terms
 arrays                to ``train``: those that were sent, by name, type and shape, and such of
-                      numbers as the terms name; to ``query.initial``: the model's; to
-                      ``query.statistics``: fedsm's own
-configuration         to ``query.statistics``: names of columns and classes, rows per class
+                      numbers as the terms name; one of bytes, that is trees, where the terms name
+                      ``trees``; to ``query.initial``: the model's; to
+                      ``query.statistics`` and ``query.histograms``: fedsm's own
+configuration         to ``query.statistics``: names of columns and classes, rows per class; to
+                      ``query.categories``: categories of columns
 ====================  ============================================================================
 
 A *count* is the value of a metric whose name begins with ``num-`` or ``num_``, and any integer but
@@ -20,7 +22,9 @@ A *count* is the value of a metric whose name begins with ``num-`` or ``num_``, 
 withheld, and so is one that leaves so few of the rows. A site with so few rows (``num-examples``)
 takes no part in training, and weighs nothing in an evaluation. Statistics of a column with so few
 values, or of a column of zeros and ones with so few of either, leave as those of a column without
-values; rows per class leave all or not at all.
+values; of sparse rows, values are those stored. Rows per class leave all or not at all; a category
+of so few rows does not leave; small counts of a histogram are merged into those of neighbouring
+bins.
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ from fedsm.contract import LIMIT, LIMIT_COUNT, LIMIT_METRICS
 from fedsm.errors import ConfigError
 from fedsm.learning.checks import MAX_NAME, MAX_WEIGHT, initial_fault
 from fedsm.learning.metrics import NAMES, WEIGHT
+from fedsm.learning.trees import MAX_BYTES, is_bytes
+from fedsm.learning.trees import NAME as TREES
 from fedsm.transport.notes import Withheld
 
 _METRICS = re.compile(rf"{LIMIT_METRICS}(_\d+)?")
@@ -143,17 +149,19 @@ class Release:
         for key, record in content.items():
             if isinstance(record, MetricRecord):
                 self._put(out, key, "metrics", self._metrics(kind, record, notes), notes)
-            elif isinstance(record, ArrayRecord) and kind != "query.statistics":
+            elif isinstance(record, ArrayRecord) and kind not in columns.RECORDS:
                 if self._may_leave(kind, asked, record):
                     self._put(out, key, "arrays", record, notes)
+                elif is_bytes(asked):
+                    notes.part("trees hold values of features", TREES)
                 else:
                     notes.part("arrays that are not the model's", "arrays")
-        if kind == "query.statistics":
-            records, small = columns.released(content, self.smallest)
+        if kind in columns.RECORDS:
+            records, small = columns.released(kind, content, self.smallest)
             out.update(records)
             for name in small:
                 notes.part("a small count", name)
-        fedsms = {"statistics", "schema"} if kind == "query.statistics" else set()
+        fedsms = columns.RECORDS.get(kind, ())
         for key, record in content.items():
             if isinstance(record, ConfigRecord) and key not in fedsms:
                 notes.drop("a record of configuration", key)
@@ -177,9 +185,14 @@ class Release:
     def _may_leave(self, kind: str, asked: Shapes, record: ArrayRecord) -> bool:
         if self.metrics is None:
             return kind != "evaluate"
+        found = shapes_of(record.items())
+        if is_bytes(asked) or is_bytes(found):
+            size = sum(len(array.data) for array in record.values())
+            alike = is_bytes(found) and (kind == "query.initial" or set(found) == set(asked))
+            trained = kind in ("train", "query.initial")
+            return trained and self.names(TREES) and alike and size <= MAX_BYTES
         if kind == "query.initial":
             return initial_fault(record) is None
-        found = shapes_of(record.items())
         further = {name: shape for name, shape in found.items() if name not in asked}
         return (
             kind == "train"

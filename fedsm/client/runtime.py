@@ -101,7 +101,7 @@ class Job:
             limits = Limits.from_environment(self._environ)
             limits.check(settings, contract.hyperparameters)
             if settings.model:
-                adapter(settings.model)
+                adapter(settings.model, self._code)
             session = self._make_session(contract, settings)
         except ConfigError as error:
             return stated(Exit.SETTINGS_WRONG, error)
@@ -123,6 +123,7 @@ class Job:
             node_config={
                 "site": settings.site,
                 "model": settings.model,
+                "code": str(self._code),
                 "smallest-count": release.smallest,
                 "partition-id": settings.partition,
                 "num-partitions": settings.partitions,
@@ -138,7 +139,9 @@ class Job:
         final, found = self._serve(session, handler)
         if final is not None and (head := notes.take_head(final)) is not None:
             heads.add("closing", head)
-        unsaved = _save(contract, settings, handler, final)
+        if final is not None:
+            _fill(handler, final)
+        unsaved = _save(contract, settings, handler, final, self._code)
         return found or unsaved or handler.failure
 
     def _make_session(self, contract: TrainingContract, settings: JobSettings) -> Session:
@@ -191,11 +194,20 @@ class Job:
 _STOPPED = Failure(Exit.STOPPED, f"Stopped: {Exit.STOPPED.sentence}.")
 
 
+def _fill(handler: AppHandler, final: RecordDict) -> None:
+    """Put the preparation into the closing message; without it the models are saved as arrays."""
+    try:
+        handler.prepared.fill(final)
+    except LookupError:
+        log.line("prepared-values-unknown", kind="closing")
+
+
 def _save(
     contract: TrainingContract,
     settings: JobSettings,
     handler: AppHandler,
     final: RecordDict | None,
+    code: Path,
 ) -> Failure | None:
     """Save the final global model, or the last one seen, and the site's own beside it."""
     arrays, config = handler.last_global, handler.config
@@ -206,6 +218,7 @@ def _save(
     for stem, content, statistics in (
         ("model", arrays, config),
         ("local", handler.last_local, handler.config),
+        ("personal", handler.personal, handler.config),
     ):
         if content is None:
             continue
@@ -217,6 +230,7 @@ def _save(
                 statistics,
                 model=settings.model,
                 run_config=contract.hyperparameters,
+                code=code,
             )
         except (OSError, ValueError, FedsmError) as error:
             traceback.print_exception(error)

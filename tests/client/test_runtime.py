@@ -123,6 +123,8 @@ def test_the_shipped_code_from_joining_to_the_model(tmp_path: Path) -> None:
                 train_config=config,
                 evaluate_config=ConfigRecord(dict(config)),
             )
+            asked = {**config, "report-personalize": True, "report-local-only": True}
+            told = coordinator.send("evaluate.report", {"arrays": result.arrays}, asked)
             closing = RecordDict({"arrays": result.arrays, "config": config})
             assert sorted(coordinator.grid.finish(closing, 20)) == ["north", "south"]
             log, _ = one.communicate(timeout=30)
@@ -132,6 +134,11 @@ def test_the_shipped_code_from_joining_to_the_model(tmp_path: Path) -> None:
     assert 0.5 < result.evaluate_metrics_clientapp[3]["auc"] <= 1
     for name in ("train-loss", "evaluate-loss", "evaluate-accuracy", "evaluate-auc"):
         assert len(re.findall(rf"(?:^|\s){name}=([0-9.eE+-]+);", log)) == 3
+    report = told["north"].content.metric_records["metrics"]
+    assert report["num-examples"] == 30
+    assert report["personal-auc"] == pytest.approx(report["auc"], abs=0.5)
+    assert (bases["north"] / "model" / "personal.joblib").exists()
+    assert told["south"].content.metric_records["metrics"]["num-examples"] == 0
     here = tmp_path / "model.joblib"
     save(model.build(result.arrays, summary, hyperparameters), here)
     for base in bases.values():
@@ -236,6 +243,9 @@ def test_a_stock_flower_app_runs_as_it_is(tmp_path: Path) -> None:
         result = make_strategy("fedavg", {}, min_sites=2, sites=2).start(
             grid=coordinator.grid, initial_arrays=START, num_rounds=3
         )
+        # It knows no final evaluation, which is no failure of its own.
+        told = coordinator.send("evaluate.report", {"arrays": result.arrays}, {})
+        assert all(reply.has_error() for reply in told.values())
         coordinator.grid.finish(RecordDict({"arrays": result.arrays}), 20)
         assert [j.end() for j in jobs] == [None, None]
     assert result.evaluate_metrics_clientapp[3]["accuracy"] > 0.8
@@ -488,6 +498,7 @@ def context(message, context):
         "run-name": "x",
         "site": "north",
         "model": "",
+        "code": str(code),
         "smallest-count": 0,
         "partition-id": 1,
         "num-partitions": 2,

@@ -99,11 +99,18 @@ def test_every_party_ends_with_the_same_model(project: Project, tmp_path: Path) 
     assert set(run.history()[0]["sites"]) == set(state.sites)
     checkpoints = sorted(p.name for p in (run.directory / "checkpoints").iterdir())
     assert checkpoints == ["round-0001.npz", "round-0002.npz", "round-0003.npz"]
+    report = run.report()
+    assert set(report["sites"]) == set(state.sites)
+    assert report["pooled"]["auc"]["value"] > 0.97
+    assert report["sites"]["north"]["local_only"]["auc"]["value"] > 0.9
+    assert report["server"]["classification_report"]["1"]["support"] > 0
+    assert (run.directory / "report.json").is_file()
     evidence.write(run.directory, tmp_path / "pack.zip")
     kept = [evidence.read_heads(site, tmp_path / f"{site}.tar.gz") for site in state.sites]
     assert [head.phase for head in kept[0].heads] == [
         "query.statistics",
         *["train", "evaluate"] * 3,
+        "evaluate.report",
         "closing",
     ]
     verdict = evidence.verify(tmp_path / "pack.zip", kept)

@@ -30,13 +30,14 @@ def fresh_app(code: Path) -> ClientApp:
 
 
 class InProcessGrid(Grid):
-    """One app for all sites; each site has its own context."""
+    """One app for all sites; each has its own context, and ``also`` in its node's config."""
 
     def __init__(
         self,
         app: ClientApp,
         sites: Iterable[Mapping[str, Path]],
         run_config: Mapping[str, bool | int | float | str] | None = None,
+        also: Mapping[str, str] | None = None,
     ) -> None:
         set_identity(1, 1)
         self._app = app
@@ -44,7 +45,10 @@ class InProcessGrid(Grid):
             node: Context(
                 run_id=1,
                 node_id=node,
-                node_config={f"channel-{name}": str(path) for name, path in channels.items()},
+                node_config={
+                    **{f"channel-{name}": str(path) for name, path in channels.items()},
+                    **(also or {}),
+                },
                 state=RecordDict(),
                 run_config=dict(run_config or {}),
             )
