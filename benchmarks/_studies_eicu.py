@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import fedsm
 from benchmarks import eicu as preparing
 from benchmarks import exact as gaps
 from benchmarks._exact_data import HOURS, stays
@@ -31,14 +33,15 @@ from fedsm.learning.sparse_tables import SparseTable, concatenate
 from fedsm.simulation import Simulation, simulate
 
 STUDY = "eicu"
-C = 1e-5
-"""Inverse strength of the penalty, for there are as many inputs as patients: the best of powers of
-ten on the validation rows of smaller tables."""
+SETTINGS: dict[str, Any] = yaml.safe_load(
+    (Path(fedsm.__file__).parent / "studies" / STUDY / "training.yaml").read_text()
+)
+"""Of ``fedsm demo --dataset eicu``; the study's README says how C was chosen."""
 
-LEARNING_RATE = 0.005
-"""First step tried, of a loss that curves as steeply as a thousand inputs a row make it."""
-
-ROUNDS, EXACT_ROUNDS = 50, 200
+HYPERPARAMETERS: dict[str, Any] = SETTINGS["hyperparameters"]
+C: float = HYPERPARAMETERS["c"]
+ROUNDS: int = SETTINGS["rounds"]
+EXACT_ROUNDS = 200
 RESAMPLES = 1000
 SEED_PATIENTS = preparing.SEED_PATIENTS
 TENTH = SEED_PATIENTS // 10
@@ -51,8 +54,17 @@ Scores = NDArray[np.float64]
 
 
 @contextmanager
-def lookalike(patients: int) -> Iterator[Path]:
-    """Made-up raw tables in a folder that does not outlive the block."""
+def lookalike(patients: int, tables: Path | None = None) -> Iterator[Path]:
+    """Made-up raw tables in a folder that does not outlive the block, or kept in ``tables``."""
+    if tables is not None:
+        kept = tables / str(patients)
+        if not kept.exists():
+            part = kept.with_name(f"{patients}.part")
+            part.mkdir(parents=True, exist_ok=True)
+            progress(f"made: {write_lookalike(part, patients)}")
+            part.rename(kept)  # whole or not at all
+        yield kept
+        return
     with tempfile.TemporaryDirectory() as folder:
         progress(f"made: {write_lookalike(Path(folder), patients)}")
         yield Path(folder)
@@ -98,11 +110,10 @@ def study(directory: Path) -> tuple[list[dict[str, Any]], dict[str, Scores], NDA
 
     scores["pooled"] = _scores(pooled, test)
     alone = [_scores(tables.train, test) for tables in sites.values()]
-    weights = {"c": C, "class-weights": "balanced", "learning-rate": LEARNING_RATE}
     quiet = {"fraction-evaluate": 0.0}
     run(
         "fedavg",
-        lambda: simulate(sites, rounds=ROUNDS, options=quiet, hyperparameters=weights),
+        lambda: simulate(sites, rounds=ROUNDS, options=quiet, hyperparameters=HYPERPARAMETERS),
     )
     options = {"c": C, "class_weight": "balanced", "windows": HOURS, "objective_tolerance": 1e-7}
     run("exact", lambda: simulate(sites, "exact", rounds=EXACT_ROUNDS, options=options))

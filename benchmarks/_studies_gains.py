@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks._studies_splits import CMS, Sites, Split
-from benchmarks._studies_variants import alone, exact
+from benchmarks._studies_variants import exact
 from fedsm.learning.metrics import area_under_roc
-from fedsm.learning.models import Local
-from fedsm.learning.personal import personalize
+from fedsm.learning.models import Adapter, Local
+from fedsm.learning.personal import local_only, personalize
 from fedsm.learning.tables import Table
 
 
 @dataclass(frozen=True)
 class Gain:
-    """AUC of a site's own model and of another on the same test rows."""
+    """AUC of a site's own model and of another on the same test rows; NaN where undefined."""
 
     sites: str
     site: str
@@ -39,15 +40,27 @@ def _gains(split: Split, name: str) -> Iterator[Gain]:
     weights = {"class-weights": split.class_weights}
     for site, tables in sites.items():
         test: Table = split.test if split.study == CMS else tables.validation
-        if len(np.unique(test.labels)) < 2:
-            continue
-        own = area_under_roc(test.labels == 1, alone(tables, test, split.class_weights))
-        local = Local(run.summary, weights)
+        positive = test.labels == 1
+        local = Local(run.summary, weights, site=site)
+        own = _auc(positive, alone(tables.train, test, run.model, local))
         x, y = run.summary.transform(tables.train), run.summary.encode(tables.train.labels)
         tuned = personalize(run.model, run.arrays, x, y, local)
         for variant, arrays in (("exact", run.arrays), ("personalized", tuned)):
-            probabilities: Any = run.model.predict(
+            probabilities = run.model.predict(
                 arrays, run.summary.transform(test), run.summary, weights
             )
-            auc = area_under_roc(test.labels == 1, probabilities[:, 1])
-            yield Gain(name, site, variant, own, auc)
+            yield Gain(name, site, variant, own, _auc(positive, probabilities[:, 1]))
+
+
+def _auc(positive: NDArray[np.bool_], scores: NDArray[np.float64] | None) -> float:
+    if scores is None or len(np.unique(positive)) < 2:
+        return math.nan
+    return area_under_roc(positive, scores)
+
+
+def alone(train: Table, test: Table, model: Adapter, local: Local) -> NDArray[np.float64] | None:
+    """What the product's model of a site alone says of test rows; of one class there is none."""
+    if len(np.unique(train.labels)) < 2:
+        return None
+    arrays, own = local_only(model, train, local, rounds=1)
+    return model.predict(arrays, own.transform(test), own, local.run_config)[:, 1]

@@ -44,6 +44,7 @@ def plot_study(
             scored[variant] = [
                 (split.test.labels == 1, _scores(one[key]))
                 for split, one in zip(splits, found, strict=True)
+                if key in one
             ]
     _draw(study, scored, docs)
 
@@ -100,7 +101,7 @@ def _calibration(splits: Scored) -> tuple[Any, Any]:
 def plot_gains(gains: Sequence[Mapping[str, Any]], docs: Path) -> None:
     """What each site gains over its own model, with the 95 % intervals over splits."""
     for study in dict.fromkeys(gain["study"] for gain in gains):
-        own = [gain for gain in gains if gain["study"] == study]
+        own = [gain for gain in gains if gain["study"] == study and gain["splits"]]
         places = list(dict.fromkeys((gain["sites"], gain["site"]) for gain in own))
         figure = Figure(figsize=(6.0, 1.0 + 0.4 * len(places)), layout="constrained")
         axes = figure.subplots()

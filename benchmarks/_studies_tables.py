@@ -42,15 +42,19 @@ def results(rows: Sequence[Mapping[str, Any]]) -> str:
             _number(row["accuracy"]),
             _number(row["rounds"], "d"),
             _number(row["max_abs_coef_diff"], ".0e"),
+            _number(row["splits"], "d"),
         )
         for row in rows
     ]
-    return _table((*head, "rounds", "coefficients off by"), body)
+    return _table((*head, "rounds", "coefficients off by", "splits"), body)
 
 
 def gains(rows: Sequence[Mapping[str, Any]]) -> str:
     """What each site gains."""
-    head = ("sites", "site", "its own AUC", "exact", "gain", "personalised", "gain (95 %)")
+    head = (
+        *("sites", "site", "its own AUC", "exact", "gain", "personalised", "gain (95 %)"),
+        "splits undefined",
+    )
     at = {(row["sites"], row["site"], row["variant"]): row for row in rows}
     body = []
     for sites, site in dict.fromkeys((row["sites"], row["site"]) for row in rows):
@@ -65,6 +69,7 @@ def gains(rows: Sequence[Mapping[str, Any]]) -> str:
                 _number(own["auc"]),
                 _number(own["difference_to_local_only"], "+.3f")
                 + _interval(own, "difference", "+.3f"),
+                f"{own['undefined']} of {own['undefined'] + own['splits']}",
             )
         )
     return _table(head, body)

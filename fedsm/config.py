@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import math
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +25,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from fedsm.config_checks import cross_faults
+from fedsm.contract import MAX_BINS, MIN_BINS
 from fedsm.errors import ConfigError
 from fedsm.fields import (
     AccountId,
@@ -151,7 +154,7 @@ class Prepare(Model):
 
     scale: Literal["standardize", "quantile", "none"] = "standardize"
     impute: Literal["mean", "median"] = "mean"
-    bins: int = Field(default=1024, ge=16, le=65_536)
+    bins: int = Field(default=1024, ge=MIN_BINS, le=MAX_BINS)
     smallest: int = Field(default=5, ge=1)
 
 
@@ -200,6 +203,14 @@ class Report(Model):
     groups: dict[str, tuple[float, ...]] = {}
     importance: bool = False
     smallest: int = Field(default=5, ge=1)
+
+    @field_validator("groups")
+    @classmethod
+    def _ascending(cls, groups: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+        for name, edges in groups.items():
+            if not all(a < b for a, b in pairwise((-math.inf, *edges, math.inf))):
+                raise ValueError(f"the edges of {name} do not ascend")
+        return groups
 
 
 ModelName = Literal[

@@ -16,7 +16,7 @@ from fedsm.errors import ConfigError
 from fedsm.learning.arrays import arrays_from_npz
 from fedsm.learning.controls import Differentiable, not_differentiable
 from fedsm.learning.exact_weights import parse_class_weights
-from fedsm.learning.models import Adapter, adapter
+from fedsm.learning.models import CUSTOM, Adapter, adapter
 from fedsm.learning.preparation import Summary
 from fedsm.learning.strategies import make_strategy
 from fedsm.training import ConfigFn, EvaluateFn
@@ -80,6 +80,8 @@ def model_of(training: Training, project: Path) -> Adapter | None:
         return None
     made = adapter(training.model, code_of(project))
     made.check(training.hyperparameters)
+    if training.model != CUSTOM:
+        parse_class_weights(training.hyperparameters.get("class-weights", "none"))
     if training.strategy == "scaffold" and not isinstance(made, Differentiable):
         raise not_differentiable(training.model)
     return made

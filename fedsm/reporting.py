@@ -155,6 +155,7 @@ class _Report:
         self._reporter = reporter
         self._summary = summary
         self._labels = [str(label) for label in summary.classes]
+        self._vocabulary = dict(zip(summary.categories, summary.vocabulary, strict=True))
         self._notes: list[str] = []
         self._sites: dict[str, Reported] = {}
         self._server: Reported | None = None
@@ -197,12 +198,13 @@ class _Report:
         """
         asked = self._asked
         classes = len(self._labels)
-        self._sites[site] = read(metrics, classes, asked.groups, asked.importance, withheld)
+        self._sites[site] = read(
+            metrics, classes, asked.groups, asked.importance, withheld, self._vocabulary
+        )
 
     def combined(self, missing: Mapping[str, str]) -> dict[str, Any]:
         """The whole, as it is journaled."""
         sites = self._sites
-        vocabulary = dict(zip(self._summary.categories, self._summary.vocabulary, strict=True))
         out: dict[str, Any] = {
             "labels": self._labels,
             "sites": {site: told.entry for site, told in sites.items()},
@@ -219,7 +221,7 @@ class _Report:
             unsaid = ("sites", "without", "withheld", "suppressed")
             out["server"] = {name: value for name, value in own.items() if name not in unsaid}
         if self._asked.groups.columns:
-            out["groups"] = by_group(sites, self._asked.groups, vocabulary)
+            out["groups"] = by_group(sites, self._asked.groups, self._vocabulary)
         if self._coefficients:
             largest = list(self._coefficients.items())[:MOST_COEFFICIENTS]
             out["coefficients"] = [{"input": name, "value": value} for name, value in largest]

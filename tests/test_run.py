@@ -207,10 +207,16 @@ def test_a_site_that_never_trained_is_named_at_the_end(project: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(asset("client_code"), code, ignore=ignored, dirs_exist_ok=True)
     app = (code / "app.py").read_text()
-    head = "def train(message: Message, context: Context) -> Message:\n"
-    assert head in app
-    bad = '    if context.node_config["site"] == "south":\n        raise ValueError\n'
-    (code / "app.py").write_text(app.replace(head, head + bad))
+    made = "tabular_app(train_rows, validation_rows)"
+    assert made in app
+    bad = (
+        "def rows(context):\n"
+        '    if context.node_config["site"] == "south":\n'
+        "        raise ValueError\n"
+        "    return train_rows(context)\n\n\n"
+    )
+    app = app.replace(f"app = {made}", f"{bad}app = tabular_app(rows, validation_rows)")
+    (code / "app.py").write_text(app)
     federation = Federation.load(project)
     for found in federation.config.sites:
         federation.publish(found.name)

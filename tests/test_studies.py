@@ -87,7 +87,7 @@ def test_medicare_fraud() -> None:
 def test_a_figure_that_is_missed_is_told() -> None:
     pooled = Found(auc=0.9, accuracy=0.8)
     off = Found(auc=0.89, accuracy=0.8, rounds=12, coef_diff=1e-3)
-    rows = rows_of(CMS, [{("pooled", ""): pooled, ("exact", "iid"): off, ("scaffold", "iid"): off}])
+    rows = rows_of(CMS, [{("pooled", ""): pooled, ("exact", "iid"): off, ("fedadam", "iid"): off}])
     gains = gain_rows(
         "heart-disease",
         [[Gain("hospitals", "va", "personalized", 0.9, 0.8 - i / 100)] for i in (0, 1)],
@@ -97,7 +97,7 @@ def test_a_figure_that_is_missed_is_told() -> None:
         "cms-fraud, exact, iid: max_abs_coef_diff",
         "cms-fraud, exact, iid: rounds",
         "cms-fraud, exact, iid: auc against pooled",
-        "cms-fraud, scaffold, iid (best averaging): auc against pooled",
+        "cms-fraud, fedadam, iid (best averaging): auc against pooled",
         "heart-disease, va: personalized against local-only",
         "heart-disease, va: personalized against local-only, upper end",
     }

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fedsm.learning.preparation import STATISTICS, categories, histograms
 from fedsm.learning.preparation.moments import STORED
+from fedsm.learning.tables import are_classes
 
 Vector = NDArray[np.float64]
 
@@ -76,7 +77,9 @@ def _statistics(content: RecordDict, smallest: int) -> tuple[RecordDict, list[st
         # All of them: with the number of rows, the others would give it away.
         withheld.append("rows per class")
         counts = []
-    classes: list[Any] = [v for v in _listed(schema.get("classes")) if isinstance(v, int | str)]
+    classes: list[Any] = _listed(schema.get("classes"))
+    if not are_classes(classes):
+        return out, ["classes"]
     out["schema"] = ConfigRecord(
         {
             "features": features,

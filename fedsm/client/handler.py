@@ -14,7 +14,7 @@ from fedsm.client import log
 from fedsm.client.contract import Value
 from fedsm.client.exits import Exit, Failure, failure
 from fedsm.client.heads import Heads
-from fedsm.client.limits import Quota
+from fedsm.client.limits import Questions, Quota
 from fedsm.client.release import Release, Released, Shapes, TooFewRows, shapes_of
 from fedsm.errors import ConfigError, DataError
 from fedsm.learning.site_report import STATE
@@ -77,6 +77,7 @@ class AppHandler:
         self._release = release
         self._heads = heads
         self._quota = Quota(rounds)
+        self._questions = Questions()
         self._context: Context | None = None
         self._in_app = False
         self._failures: dict[str, Failure] = {}
@@ -106,7 +107,9 @@ class AppHandler:
 
     def __call__(self, message: Message) -> Message:
         """Answer one message; an error of the app becomes an error reply."""
-        kind = message.metadata.message_type.partition(".")[0]
+        asking = message.metadata.message_type
+        kind = asking.partition(".")[0]
+        beside = kind == "query" or asking == REPORT  # the rounds
         head = notes.take_head(message.content)
         if head is None and self._release.limited:
             return self._fail(kind, message, _OFF_THE_RECORD)
@@ -116,10 +119,11 @@ class AppHandler:
             log.line("prepared-values-unknown", kind=kind)
             return Message(Error(once.UNKNOWN, once.REFUSED), reply_to=message)
         if head is not None and self._heads is not None:
-            own = kind == "query" or message.metadata.message_type == REPORT
-            self._heads.add(message.metadata.message_type if own else kind, head)
-        if not self._quota.take(message.metadata.message_type):
+            self._heads.add(asking if beside else kind, head)
+        if not self._quota.take(asking):
             return self._fail(kind, message, _TOO_MANY_ROUNDS)
+        if beside and self._release.limited and not self._questions.take(asking, message.content):
+            return self._fail(kind, message, _ANOTHER_QUESTION)
         asked = self._remember(kind, message.content)
         began = time.monotonic()
         try:
@@ -202,6 +206,9 @@ _LOGGED = 20
 _TOO_MANY_ROUNDS = Failure(
     Exit.SETTINGS_WRONG,
     "Refused: the coordinator asked for more rounds than the site's owner allows.",
+)
+_ANOTHER_QUESTION = Failure(
+    Exit.SETTINGS_WRONG, "Refused: the coordinator put a second question of a kind to the rows."
 )
 _OFF_THE_RECORD = Failure(
     Exit.SETTINGS_WRONG, "Refused: the coordinator did not say where its journal stands."

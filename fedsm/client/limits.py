@@ -7,10 +7,14 @@ An approved pipeline fixes the limits in the job's environment, where the server
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import Array, RecordDict
 
 from fedsm.client.contract import Value
 from fedsm.contract import LIMIT_ADDRESS, LIMIT_ROUNDS, PREFIX, JobSettings, limit_name
@@ -128,6 +132,35 @@ class Quota:
         kind = kind.removesuffix(".default")
         self._taken[kind] += 1
         return self.rounds is None or self._taken[kind] <= self.rounds
+
+
+class Questions:
+    """What is asked of the rows beside the rounds: one question of a kind, put as often as need be.
+
+    Of two questions, such as histograms with shifted edges or a report with other groups, the
+    difference of the answers can count fewer rows than either.
+    """
+
+    def __init__(self) -> None:
+        self._asked: dict[str, bytes] = {}
+
+    def take(self, kind: str, content: RecordDict) -> bool:
+        """Whether a message of a kind asks what the first of its kind asked."""
+        kind = kind.removesuffix(".default")
+        question = _digest(content)
+        return self._asked.setdefault(kind, question) == question
+
+
+def _digest(content: RecordDict) -> bytes:
+    found = hashlib.sha256()
+    for name, record in sorted(content.items()):
+        for key, value in sorted(record.items()):
+            shown: Any = value
+            if isinstance(value, Array):
+                data = hashlib.sha256(value.data).digest()
+                shown = value.dtype, tuple(value.shape), value.stype, data
+            found.update(repr((name, type(record).__name__, key, shown)).encode())
+    return found.digest()
 
 
 def _networks(

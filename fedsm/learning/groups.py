@@ -7,13 +7,16 @@ few rows: where what is left over of the whole would, another group is withheld 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsm.errors import ConfigError
 from fedsm.learning.checks import MAX_LIST
 
 Counts = NDArray[np.int64]
@@ -50,11 +53,31 @@ class Groups:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Groups:
-        """Read back what :meth:`to_config` wrote."""
+        """Read back what :meth:`to_config` wrote.
+
+        Raises
+        ------
+        ConfigError
+            A column is named twice, for the difference of two bands can be of few rows; or edges
+            do not ascend.
+        """
         rest = iter(config.get("report-edges", ()))
         bands = config.get("report-bands", ())
-        edges = tuple(tuple(float(next(rest)) for _ in range(n)) for n in bands)
-        return cls(tuple(config.get("report-groups", ())), edges)
+        edges = tuple(tuple(islice(rest, n)) for n in bands)
+        columns = tuple(config.get("report-groups", ()))
+        if len(set(columns)) != len(columns) or len(edges) != len(columns):
+            raise ConfigError("groups are of one column each", where="training.report.groups")
+        if not all(a < b for own in edges for a, b in pairwise((-math.inf, *own, math.inf))):
+            raise ConfigError("edges of bands do not ascend", where="training.report.groups")
+        return cls(columns, edges)
+
+    def has(self, column: int, value: float, texts: Sequence[str] | None = None) -> bool:
+        """Whether it is a band, a category of ``texts``, or a value where there is neither."""
+        edges = self.edges[column]
+        if not edges and texts is None:
+            return True
+        groups = len(edges) + 1 if edges else len(texts or ())
+        return value.is_integer() and 0 <= value < groups
 
     def label(self, column: int, value: float, texts: tuple[str, ...] = ()) -> str:
         """A group in words; ``texts`` are the column's categories, if it has any."""

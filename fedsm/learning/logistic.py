@@ -15,23 +15,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
-from scipy import optimize, sparse
-from scipy.sparse.linalg import LinearOperator, cg
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from fedsm.errors import ConfigError
-from fedsm.learning.exact_descent import Descent, Evaluation, Newton
 from fedsm.learning.exact_objective import Matrix, Rows
 from fedsm.learning.logistic_share import Share
-
-NEWTON_LIMIT = 500
-"""Coefficients up to which :func:`solve` takes Newton's steps."""
 
 SOLVERS = ("gradient", "lbfgs", "newton-cg", "newton-cholesky")
 
@@ -51,7 +46,8 @@ class Settings:
     learning_rate : float
         First step length tried by ``gradient``.
     solver : str
-        ``gradient``, or a solver of scikit-learn's that is started at the global model.
+        ``gradient``, or a solver of scikit-learn's that is started at the global model; these do
+        not centre sparse rows.
     """
 
     c: float = 1.0
@@ -183,82 +179,19 @@ def fit(model: LogisticRegression, share: Share, settings: Settings) -> None:
 
 
 def gradient(model: LogisticRegression, share: Share) -> Matrix:
-    """The share's gradient at the model's parameters, shape (outputs, features + 1)."""
+    """The share's gradient by the model's parameters, shape (outputs, features + 1)."""
     w = to_matrix(model)
-    return share.at(w, w).gradient()
-
-
-def solve(model: LogisticRegression, share: Share) -> None:
-    """Move a model to the share's optimum, by Newton's method or, with many coefficients, L-BFGS.
-
-    Without a penalty separated rows have none: the parameters then end large.
-    """
-    start = to_matrix(model)
-    w = _newton(share, start) if start.size <= NEWTON_LIMIT else _lbfgs(share, start)
-    model.coef_, model.intercept_ = w[:, :-1].copy(), w[:, -1].copy()
-
-
-def leave_out(model: LogisticRegression, share: Share, out: Share) -> None:
-    """Move a model of all sites to about where it would be without the rows of ``out``.
-
-    One Newton step on the federation's objective less what these rows add to it: an infinitesimal
-    jackknife (Jaeckel 1972; Giordano et al. 2019). The federation's curvature is not known here; it
-    is taken to be that of the site's ``share``, as if all rows were like the site's. With many
-    coefficients the equations are solved by conjugate gradients.
-    """
-    start = to_matrix(model)
-    rows, fewer = share.rows, len(out.y)
-    target = fewer * out.at(start, start).gradient().ravel()
-    if start.size <= NEWTON_LIMIT:
-        whole, part = share.at(start, start).hessian(), out.at(start, start).hessian()
-        moved = np.linalg.lstsq(rows * whole - fewer * part, target, rcond=None)[0]
-    else:
-
-        def slope(flat: Matrix) -> Matrix:
-            w = flat.reshape(start.shape)
-            left = rows * share.at(w, start).gradient() - fewer * out.at(w, start).gradient()
-            return np.asarray(left.ravel())
-
-        def curvature(v: Matrix) -> Matrix:
-            step = 1e-4 / max(float(np.linalg.norm(v)), 1e-12) * v
-            return (slope(start.ravel() + step) - slope(start.ravel() - step)) * (
-                float(np.linalg.norm(v)) / 2e-4
-            )
-
-        operator = LinearOperator((start.size, start.size), matvec=curvature, dtype=np.float64)
-        moved, _ = cg(operator, target, rtol=1e-2, maxiter=20)
-    w = start + moved.reshape(start.shape)
-    model.coef_, model.intercept_ = w[:, :-1].copy(), w[:, -1].copy()
-
-
-def _newton(share: Share, start: Matrix) -> Matrix:
-    descent = Descent(Newton(singular=not share.proximal_mu))
-    point = start.ravel()
-    for _ in range(100):
-        at = share.at(point.reshape(start.shape), start)
-        found = Evaluation(point, at.value, at.gradient().ravel(), at.hessian())
-        point = descent.tell([found])
-        if descent.accepted and descent.decrement <= 1e-14 * max(at.value, 1e-3):
-            break
-    return point.reshape(start.shape)
-
-
-def _lbfgs(share: Share, start: Matrix) -> Matrix:
-    def objective(flat: Matrix) -> tuple[float, Matrix]:
-        at = share.at(flat.reshape(start.shape), start)
-        return at.value, at.gradient().ravel()
-
-    options = {"maxiter": 1000, "maxcor": 30, "ftol": 1e-13, "gtol": 1e-8}
-    found = optimize.minimize(
-        objective, start.ravel(), jac=True, method="L-BFGS-B", options=options
-    )
-    best: Matrix = found.x.reshape(start.shape)
-    return best
+    return replace(share, centre=None).at(w, w).gradient()
 
 
 def to_matrix(model: LogisticRegression) -> Matrix:
     """A model's parameters, the intercept last; shape (outputs, features + 1)."""
     return np.column_stack([model.coef_, model.intercept_])
+
+
+def from_matrix(model: LogisticRegression, w: Matrix) -> None:
+    """Give a model the parameters of which :func:`to_matrix` makes ``w``."""
+    model.coef_, model.intercept_ = w[:, :-1].copy(), w[:, -1].copy()
 
 
 def _descend(model: LogisticRegression, share: Share, settings: Settings) -> None:
@@ -267,7 +200,7 @@ def _descend(model: LogisticRegression, share: Share, settings: Settings) -> Non
     Steps of one length at all sites keep the average of the updates close to a step on F, which
     steps found by each site's own line search do not.
     """
-    w = start = to_matrix(model)
+    w = start = share.centred(to_matrix(model))
     at = share.at(w, start)
     for _ in range(settings.local_steps):
         slope, step = at.gradient(), settings.learning_rate
@@ -278,7 +211,7 @@ def _descend(model: LogisticRegression, share: Share, settings: Settings) -> Non
                 break
             step /= 2
         w, at = w - step * slope, found
-    model.coef_, model.intercept_ = w[:, :-1].copy(), w[:, -1].copy()
+    from_matrix(model, share.uncentred(w))
 
 
 def _refit(model: LogisticRegression, share: Share, settings: Settings) -> None:

@@ -1,6 +1,11 @@
 """What a site minimises in logistic regression: its share of the federation's objective.
 
-See :mod:`fedsm.learning.logistic`.
+See :mod:`fedsm.learning.logistic`. Sparse rows are centred without being written out: a point
+``(w, b_c)`` has the scores ``(x - m) w + b_c``, which are those of ``(w, b_c - m w)`` on the rows
+as they are. Without it inputs whose mean is many deviations, as a temperature's, make the objective
+so badly conditioned that steps along the gradient hardly move. The map is linear and the same at
+all sites, so averaging one kind of point is averaging the other; the intercept is not penalised, so
+the optimum is the same too.
 """
 
 from __future__ import annotations
@@ -16,7 +21,8 @@ from fedsm.learning.exact_objective import Classes, Matrix, Rows, SiteLoss
 class Share:
     """A site's share F_k of the objective, and what a strategy adds to it.
 
-    Points are matrices of shape (outputs, features + 1), the intercept last and unpenalised.
+    Points are matrices of shape (outputs, features + 1), the intercept last and unpenalised; of
+    centred rows where there is a ``centre``.
 
     Attributes
     ----------
@@ -33,7 +39,9 @@ class Share:
     proximal_mu : float
         Weight of FedProx's term ``mu/2 |w - w_global|^2``.
     correction : ndarray, or None
-        Added to every gradient: SCAFFOLD's.
+        Added to every gradient: SCAFFOLD's, by the uncentred point.
+    centre : ndarray, shape (features,), or None
+        What to take from every row; sparse ones stay as they are.
     """
 
     x: Rows
@@ -43,20 +51,31 @@ class Share:
     weights: Matrix | None = None
     proximal_mu: float = 0.0
     correction: Matrix | None = None
+    centre: Matrix | None = None
+
+    def centred(self, w: Matrix) -> Matrix:
+        """The point that scores centred rows as ``w`` scores the rows as they are."""
+        return w if self.centre is None else _shifted(w, self.centre)
+
+    def uncentred(self, w: Matrix) -> Matrix:
+        """What :meth:`centred` was given."""
+        return w if self.centre is None else _shifted(w, -self.centre)
 
     def at(self, w: Matrix, start: Matrix) -> Point:
         """F_k and what is added to it at a point; ``start`` is w_global."""
         weights = np.ones(max(len(w), 2)) if self.weights is None else self.weights
         shrink = np.full(w.shape, 1.0 / (self.c * self.rows))
         shrink[:, -1] = 0.0
-        moved, linear = w - start, 0.0 if self.correction is None else self.correction
+        linear = np.zeros_like(w) if self.correction is None else self.correction
+        moved, linear = w - start, _slope(linear, self.centre)
         quadratic = shrink * w**2 + self.proximal_mu * moved**2
         return Point(
-            SiteLoss(w, self.x, self.y, weights),
+            SiteLoss(self.uncentred(w), self.x, self.y, weights),
             len(self.y),
             float((quadratic / 2 + linear * w).sum()),
             shrink * w + self.proximal_mu * moved + linear,
             (shrink + self.proximal_mu).ravel(),
+            self.centre,
         )
 
 
@@ -69,6 +88,7 @@ class Point:
     added: float
     slope: Matrix
     curvature: Matrix
+    centre: Matrix | None
 
     @property
     def value(self) -> float:
@@ -76,8 +96,25 @@ class Point:
 
     def gradient(self) -> Matrix:
         """Shape (outputs, features + 1)."""
-        return self.loss.gradient() / self.rows + self.slope
+        return _slope(self.loss.gradient(), self.centre) / self.rows + self.slope
 
     def hessian(self) -> Matrix:
         """Second derivatives by the flattened point."""
-        return self.loss.square_hessian() / self.rows + np.diag(self.curvature)
+        whole = self.loss.square_hessian() / self.rows
+        if self.centre is not None:
+            by_output = whole.reshape(2 * self.slope.shape)
+            by_output[..., :-1] -= by_output[..., -1:] * self.centre
+            by_output[:, :-1] -= by_output[:, -1:] * self.centre[:, np.newaxis, np.newaxis]
+        return whole + np.diag(self.curvature)
+
+
+def _shifted(w: Matrix, centre: Matrix) -> Matrix:
+    # Not as a product of matrices: BLAS would wake its threads for each of many short sums.
+    return np.column_stack([w[:, :-1], w[:, -1] + (w[:, :-1] * centre).sum(axis=1)])
+
+
+def _slope(gradient: Matrix, centre: Matrix | None) -> Matrix:
+    """A gradient by the uncentred point as one by the centred: the chain rule."""
+    if centre is None:
+        return gradient
+    return np.column_stack([gradient[:, :-1] - gradient[:, -1:] * centre, gradient[:, -1]])

@@ -1,14 +1,18 @@
 """What a site makes for itself: a model of its own rows alone, and one fine-tuned from the global.
 
 Both come from the adapter that the federation trains. Where its optimum can be computed (it has
-``solve``, see :class:`Solved`) the fine-tuned model is the least of the site's own loss and
-``n pull/2 |w - w_global|^2``; with any other, some rounds of ``fit`` lead away from the global
-model, and few of them stay near it as a pull does. The site itself chooses how far to go, from the
-global model to the model of its rows alone, by cross-validation on its training rows:
-the one with the least loss is taken. The global model was trained on these very rows, and looks too
-good on them; so in each fold it is taken back, to first order, to what the federation would have
-got without the rows held out: an infinitesimal jackknife, with the site's own curvature scaled to
-the federation's size.
+``solve``, see :class:`Solved`) a fine-tuned model is the least of the site's own loss, the penalty
+and ``n pull/2 |w - w_global|^2``, with inputs scaled to the site's own rows; with any other, some
+rounds of ``fit`` lead away from the global model, and few of them stay near it as a pull does.
+
+How far to go is told by cross-validation on the site's training rows. The global model was trained
+on these very rows, and looks too good on them; so in each fold it is taken back, to first order, to
+what the federation would have got without the rows held out: an infinitesimal jackknife, with the
+site's own curvature scaled to the federation's size. The candidates are weighted by the losses of
+the rows held out (pseudo-BMA with the Bayesian bootstrap: Yao, Vehtari, Simpson and Gelman 2018,
+"Using stacking to average Bayesian predictive distributions"), so that no small difference decides,
+and solved ones are averaged; of others the one of most weight is taken. docs/strategies.md has the
+rules that this one was chosen from.
 """
 
 from __future__ import annotations
@@ -18,12 +22,15 @@ from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from flwr.app import ArrayRecord
+from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
+from scipy import sparse
 
-from fedsm.errors import DataError
 from fedsm.learning.models import Adapter, Local
 from fedsm.learning.models.base import Classes
+from fedsm.learning.preparation import Summary, alone
+from fedsm.learning.sparse_tables import SparseTable
+from fedsm.learning.tables import Table
 
 Vector = NDArray[np.float64]
 
@@ -37,6 +44,12 @@ FOLDS, REPEATS = 5, 4
 
 SEVERAL = 1000
 """Rows up to which the folds are drawn several times."""
+
+FEWEST = 10
+"""Rows of each class, under which cross-validation tells too little to leave the global model."""
+
+DRAWS = 200
+"""Of the Bayesian bootstrap."""
 
 
 @runtime_checkable
@@ -55,40 +68,40 @@ class Solved(Protocol):
         """What the global arrays would be, to first order, without these of the site's rows."""
         ...
 
+    def rescaled(self, arrays: ArrayRecord, mean: Vector, scale: Vector) -> ArrayRecord:
+        """Arrays that say of inputs ``(x - mean) / scale`` what these say of ``x``."""
+        ...
 
-def local_only(model: Adapter, x: Any, y: Classes, local: Local, rounds: int) -> ArrayRecord:
-    """The model that a site would get alone.
+
+def local_only(
+    model: Adapter, table: Table | SparseTable, local: Local, rounds: int
+) -> tuple[ArrayRecord, Summary]:
+    """The model that a site would get alone, prepared by its own rows' statistics.
 
     Parameters
     ----------
     model : Adapter
-    x : ndarray of float64 or csr_array, shape (rows, inputs)
-        The site's prepared training rows.
-    y : ndarray of int, shape (rows,)
-        Class indices.
+    table : Table or SparseTable
+        The site's training rows, not prepared.
     local : Local
-        As in a round; its summary is replaced by one of this site's rows, whose balanced class
-        weights are of its own counts.
+        As in a round; of its summary only how rows are prepared and the classes are taken.
+        Balanced class weights are of the site's own counts.
     rounds : int
         Of ``fit``, for an adapter that is not solved.
+
+    Returns
+    -------
+    tuple of ArrayRecord, Summary
+        The model, and how rows are prepared for it.
 
     Raises
     ------
     DataError
         The rows have one class: there is nothing to tell apart.
     """
-    local = _alone(y, local)
-    if len(np.unique(y)) < 2:
-        raise DataError(
-            "the training rows have one class: there is no model of this site alone",
-            action="compare with sites that have both",
-        )
-    start = model.initial(local.summary, local.run_config)
-    if isinstance(model, Solved):
-        return model.solve(start, x, y, local)
-    for _ in range(rounds):
-        start = model.fit(start, x, y, local)
-    return start
+    own = alone(table, local.summary)
+    x, y = own.transform(table), own.encode(table.labels)
+    return _from_nothing(model, x, y, replace(local, summary=own), rounds), own
 
 
 def personalize(
@@ -101,38 +114,79 @@ def personalize(
     model : Adapter
     arrays : ArrayRecord
         The global parameters; left as they are.
-    x, y, local, rounds
+    x : ndarray of float64 or csr_array, shape (rows, inputs)
+        The site's training rows, prepared as the federation's.
+    y : ndarray of int, shape (rows,)
+        Class indices.
+    local, rounds
         As for :func:`local_only`.
 
     Returns
     -------
     ArrayRecord
-        The global parameters themselves where the rows cannot be divided: one class, or one row of
-        a class.
+        The global parameters themselves where a class has fewer rows than :data:`FEWEST`.
     """
-    counts = np.bincount(y)
-    folds = min(FOLDS, int(counts[counts > 0].min()))
-    if folds < 2 or np.count_nonzero(counts) < 2:
+    counts = np.bincount(y, minlength=2)
+    if counts[counts > 0].min() < FEWEST or np.count_nonzero(counts) < 2:
         return arrays
+    mean, scale = _own_scale(x)
+
+    def near(anchor: ArrayRecord) -> ArrayRecord:
+        return model.rescaled(anchor, mean, scale) if isinstance(model, Solved) else anchor
+
+    z = (x if sparse.issparse(x) else x - mean) / scale if isinstance(model, Solved) else x
     losses: list[Vector] = []
     random = local.generator()
     for _ in range(REPEATS if isinstance(model, Solved) and len(y) <= SEVERAL else 1):
-        folds_found: list[tuple[NDArray[np.bool_], Vector]] = []
-        for held_out in _divided(y, folds, random):
+        parts: list[tuple[NDArray[np.bool_], Vector]] = []
+        for held_out in _divided(y, FOLDS, random):
             anchor = arrays
             if isinstance(model, Solved):
                 anchor = model.without(arrays, x, y, held_out, local)
-            tried = _candidates(model, anchor, x[~held_out], y[~held_out], local, rounds)
-            x_out, y_out = x[held_out], y[held_out]
-            predicted = (model.predict(w, x_out, local.summary, local.run_config) for w in tried)
-            folds_found.append((held_out, np.array([_log_loss(p, y_out) for p in predicted]).T))
-        found = np.empty((len(y), folds_found[0][1].shape[1]))
-        for held_out, part in folds_found:
+            tried = _candidates(model, near(anchor), z[~held_out], y[~held_out], local, rounds)
+            out, y_out = z[held_out], y[held_out]
+            predicted = (model.predict(w, out, local.summary, local.run_config) for w in tried)
+            parts.append((held_out, np.array([_log_loss(p, y_out) for p in predicted]).T))
+        found = np.empty((len(y), parts[0][1].shape[1]))
+        for held_out, part in parts:
             found[held_out] = part
         losses.append(found)
-    weights = local.summary.class_weights(local.run_config.get("class-weights", "none"))
-    mean = (np.mean(losses, axis=0) * weights[y][:, np.newaxis]).mean(axis=0)
-    return _candidates(model, arrays, x, y, local, rounds)[int(mean.argmin())]
+    class_weights = local.summary.class_weights(local.run_config.get("class-weights", "none"))
+    weights = _weights(np.mean(losses, axis=0) * class_weights[y][:, np.newaxis], random)
+    tried = _candidates(model, near(arrays), z, y, local, rounds)
+    if not isinstance(model, Solved):
+        return tried[int(weights.argmax())]
+    return model.rescaled(_mean(tried, weights), -mean / scale, 1 / scale)
+
+
+def _own_scale(x: Any) -> tuple[Vector, Vector]:
+    """Means, 0 of sparse rows, and scales, 1 of constant inputs."""
+    rows = x.shape[0]
+    if sparse.issparse(x):
+        mean, squares = (np.asarray(v.sum(axis=0)).ravel() / rows for v in (x, x.multiply(x)))
+        scale = np.sqrt(np.maximum(squares - np.square(mean), 0.0))
+        mean = np.zeros_like(scale)
+    else:
+        mean, scale = x.mean(axis=0), x.std(axis=0)
+    return mean, np.where(scale < 1e-6, 1.0, scale)
+
+
+def _weights(losses: Vector, random: np.random.Generator) -> Vector:
+    """Weight of each candidate by the losses of the rows held out; shape (candidates,)."""
+    total = np.zeros(losses.shape[1])
+    for _ in range(DRAWS):
+        drawn = random.standard_exponential(len(losses))
+        likelihood = -(drawn * len(losses) / drawn.sum()) @ losses
+        share = np.exp(likelihood - likelihood.max())
+        total += share / share.sum()
+    return total / DRAWS
+
+
+def _mean(tried: list[ArrayRecord], weights: Vector) -> ArrayRecord:
+    pairs = list(zip(tried, weights, strict=True))
+    return ArrayRecord(
+        {name: Array(np.asarray(sum(w * a[name].numpy() for a, w in pairs))) for name in tried[0]}
+    )
 
 
 def _candidates(
@@ -148,7 +202,17 @@ def _candidates(
         tuned = model.fit(tuned, x, y, own)
         if number in PATH:
             found.append(tuned)
-    return [*found, local_only(model, x, y, local, rounds)]
+    return [*found, _from_nothing(model, x, y, own, rounds)]
+
+
+def _from_nothing(model: Adapter, x: Any, y: Classes, local: Local, rounds: int) -> ArrayRecord:
+    local = _alone(y, local)
+    arrays = model.initial(local.summary, local.run_config)
+    if isinstance(model, Solved):
+        return model.solve(arrays, x, y, local)
+    for _ in range(rounds):
+        arrays = model.fit(arrays, x, y, local)
+    return arrays
 
 
 def _divided(y: Classes, folds: int, random: np.random.Generator) -> Iterator[NDArray[np.bool_]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from fedsm.errors import DataError
 from fedsm.learning import score_counts
 from fedsm.learning.checks import MAX_WEIGHT
-from fedsm.learning.groups import Groups
+from fedsm.learning.groups import NO_COLUMN, TOO_MANY, Groups
 from fedsm.learning.metrics import WEIGHT, judged
 from fedsm.learning.site_report import OWN
 
@@ -63,8 +64,9 @@ def read(
     groups: Groups,
     importance: tuple[str, ...],
     withheld: list[str],
+    categories: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Reported:
-    """Read one answer.
+    """Read one answer; ``categories`` are the vocabularies of columns that have one.
 
     Raises
     ------
@@ -94,7 +96,7 @@ def read(
         name for name, found in (("classes", rows), ("confusion", confusion)) if n and found is None
     ]
     entry["withheld"] = withheld
-    told, few = reader.groups(groups, n)
+    told, few = reader.groups(groups, n, categories)
     return Reported(
         entry, reader.scores(rows, n), confusion, told, few, reader.importance(importance)
     )
@@ -196,12 +198,14 @@ class _Reader:
         return p, q
 
     def groups(
-        self, groups: Groups, n: int
+        self, groups: Groups, n: int, categories: Mapping[str, Sequence[str]]
     ) -> tuple[dict[tuple[int, float], Counts | int], dict[int, int]]:
         """Rows by group, and the groups that are not told."""
         columns, values = self._list("group-column"), self._list("group-value")
         few = self._list("groups-withheld") or []
-        if len(few) not in (0, len(groups.columns)) or not all(_whole(v) for v in few):
+        if len(few) not in (0, len(groups.columns)) or not all(
+            v in (TOO_MANY, NO_COLUMN) or (_whole(v) and 0 <= v <= n) for v in few
+        ):
             raise _wrong("groups-withheld")
         suppressed = {column: int(number) for column, number in enumerate(few)}
         rows = None if columns is None else self.counts("num-group-rows", len(columns))
@@ -213,7 +217,8 @@ class _Reader:
         if len(values) != len(columns) or len(set(keys)) != len(keys):
             raise _wrong("group-value")
         for column, value in keys:
-            if value is None or not _is_group(groups.edges[column], value):
+            known = categories.get(groups.columns[column])
+            if value is None or not groups.has(column, value, known):
                 raise _wrong("group-value")
         for column in range(len(groups.columns)):
             if sum(int(r) for r, (at, _) in zip(rows, keys, strict=True) if at == column) > n:
@@ -277,10 +282,6 @@ def _undefined(
 
 
 _NO_INTERVAL = "too few rows of a class, or a perfect ranking: no interval follows"
-
-
-def _is_group(edges: tuple[float, ...], value: float) -> bool:
-    return not edges or (value.is_integer() and 0 <= value <= len(edges))
 
 
 def _finite(value: Any) -> float | None:

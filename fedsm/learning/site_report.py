@@ -145,14 +145,12 @@ class SiteReport:
         probabilities = self._predict(self.arrays, x)
         out = measured(y, probabilities)
         own: Probabilities | None = None
-        if asked.local_only or asked.personalize:
-            rows, labels = summary.transform(train), summary.encode(train.labels)
-            if asked.local_only:
-                own = self._alone(rows, labels, x, asked.rounds)
-                out |= _compared("local-", y, own, probabilities, own)
-            if asked.personalize:
-                tuned = self._tuned(rows, labels, x)
-                out |= _compared("personal-", y, tuned, tuned, own)
+        if asked.local_only:
+            own = self._alone(train, validation, asked.rounds)
+            out |= _compared("local-", y, own, probabilities, own)
+        if asked.personalize:
+            tuned = self._tuned(train, x)
+            out |= _compared("personal-", y, tuned, tuned, own)
         out |= counted(y, probabilities, smallest)
         if asked.groups.columns and len(y):
             raw = raw_columns(validation, asked.groups.columns, summary)
@@ -165,15 +163,16 @@ class SiteReport:
     def _predict(self, arrays: ArrayRecord, x: Any) -> Probabilities:
         return self.model.predict(arrays, x, self.local.summary, self.local.run_config)
 
-    def _alone(self, rows: Any, labels: Classes, x: Any, rounds: int) -> Probabilities | None:
+    def _alone(self, train: Any, validation: Any, rounds: int) -> Probabilities | None:
         """Predictions of the site's own model; None where it can make none."""
         try:
-            arrays = personal.local_only(self.model, rows, labels, self.local, rounds)
+            arrays, own = personal.local_only(self.model, train, self.local, rounds)
         except FedsmError:  # one class, or rows that an unpenalised model separates
             return None
-        return self._predict(arrays, x)
+        return self.model.predict(arrays, own.transform(validation), own, self.local.run_config)
 
-    def _tuned(self, rows: Any, labels: Classes, x: Any) -> Probabilities | None:
+    def _tuned(self, train: Any, x: Any) -> Probabilities | None:
+        rows, labels = self.local.summary.transform(train), self.local.summary.encode(train.labels)
         try:
             arrays = personal.personalize(self.model, self.arrays, rows, labels, self.local)
         except FedsmError:

@@ -22,6 +22,9 @@ from fedsm.errors import DataError
 
 MISSING = frozenset({"", "?", "na", "nan", "null"})
 
+MAX_CLASSES, MAX_LABEL = 100, 64
+"""Most classes of a federation; most characters of one."""
+
 Labels = NDArray[np.int64] | NDArray[np.str_]
 Texts = NDArray[np.str_]
 
@@ -76,6 +79,14 @@ class Table:
         if not self.categories:
             return self.features
         return np.hstack([self.features.astype(object), self.texts.astype(object)])
+
+
+def are_classes(given: Sequence[Any]) -> bool:
+    """Whether these can be classes; values of a column that tells rows apart cannot."""
+    return len(given) <= MAX_CLASSES and all(
+        isinstance(c, int) or (isinstance(c, str) and len(c) <= MAX_LABEL and c.isprintable())
+        for c in given
+    )
 
 
 def concatenate(tables: Sequence[Table]) -> Table:

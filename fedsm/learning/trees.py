@@ -9,7 +9,6 @@ rest of the site's document, are put into the global model.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -221,5 +220,5 @@ def _whole(values: Any) -> bool:
 
 def _real(values: Any) -> bool:
     return type(values) is list and all(
-        type(v) in (int, float) and math.isfinite(v) and abs(v) <= _LARGEST for v in values
+        type(v) in (int, float) and abs(v) <= _LARGEST for v in values
     )

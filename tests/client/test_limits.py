@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedsm.client.exits import Exit, Failure
 from fedsm.client.handler import AppHandler
-from fedsm.client.limits import Limits, Quota
+from fedsm.client.limits import Limits, Questions, Quota
 from fedsm.client.release import Release
 from fedsm.client.runtime import Job
 from fedsm.contract import JobSettings
@@ -138,6 +139,67 @@ def test_a_name_for_the_default_of_a_kind_has_no_quota_of_its_own() -> None:
         assert [quota.take(k) for k in kinds] == [True, True, False, False, True]
 
 
+def asking(kind: str, content: RecordDict) -> Message:
+    return instruction(
+        content,
+        run_id=1,
+        message_id="m",
+        node_id=2,
+        message_type=kind,
+        group_id="",
+        created_at=0.0,
+        ttl=60.0,
+    )
+
+
+def of_rows(**changes: Any) -> RecordDict:
+    """A question with a config and an array; changes are to the config."""
+    array = Array(np.array([1.0, changes.pop("value", 0.0)]))
+    config = {"histogram-mean": b"\x01", "smallest": 5, "names": ["a", "b"], **changes}
+    return RecordDict({"config": ConfigRecord(config), "arrays": ArrayRecord({"w": array})})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"histogram-mean": b"\x02"}, {"smallest": 6}, {"names": ["a"]}, {"more": 1}, {"value": 1e-9}],
+)
+def test_a_second_question_of_a_kind_is_refused_and_the_first_may_be_put_again(
+    changes: dict[str, Any],
+) -> None:
+    questions = Questions()
+    assert questions.take("query.histograms", of_rows())
+    assert questions.take("query.categories", of_rows(**changes))
+    assert not questions.take("query.histograms", of_rows(**changes))
+    assert not questions.take("query.histograms.default", of_rows(**changes))
+    assert questions.take("query.histograms", of_rows())
+
+
+@pytest.mark.parametrize("limited", [True, False])
+@pytest.mark.parametrize(("kind", "bound"), [("query.histograms", True), ("evaluate.report", True),
+                                             ("train", False), ("evaluate", False)])  # fmt: skip
+def test_only_rounds_may_ask_something_new(kind: str, bound: bool, limited: bool) -> None:
+    """What two histograms or reports tell of the rows, their difference tells of few of them."""
+    asked: list[Any] = []
+
+    def app(message: Message, _: Any) -> Message:
+        asked.append(message.content["config"]["report-smallest"])
+        metrics = MetricRecord({"num-examples": 20})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    terms = Release(frozenset({"num-examples"}), 5) if limited else Release()
+    handler = AppHandler(app, Path(), run_config={}, node_config={}, release=terms)  # type: ignore[arg-type]
+
+    def put(smallest: int) -> Message:
+        content = RecordDict({"config": ConfigRecord({"report-smallest": smallest}), JOURNAL: HEAD})
+        return handler(asking(kind, content))
+
+    replies = [put(5), put(6), put(5)]
+    refused = [r for r in replies if r.has_error()]
+    assert asked == ([5, 5] if bound and limited else [5, 6, 5])
+    assert all("second question of a kind" in r.error.reason for r in refused)
+    assert all(r.error.code == Exit.SETTINGS_WRONG for r in refused)
+
+
 @pytest.mark.parametrize(
     ("partition", "partitions"), [(-1, 2), (2, 2), (0, 0), (0, 1001), (10**30, 10**31)]
 )
@@ -201,16 +263,7 @@ def test_a_message_without_the_journals_head_is_refused_where_there_are_limits(
 
     release = Release(frozenset(), 10) if limited else Release()
     handler = AppHandler(app, Path(), run_config={}, node_config={}, release=release)  # type: ignore[arg-type]
-    message = instruction(
-        RecordDict(),
-        run_id=1,
-        message_id="m",
-        node_id=2,
-        message_type="query.else",
-        group_id="",
-        created_at=0.0,
-        ttl=60.0,
-    )
+    message = asking("query.else", RecordDict())
     reply = handler(message)
     assert reply.has_error() == limited == (not asked)
     if limited:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedsm.client.release import Release, Released
-from fedsm.learning.preparation import categories, histograms
+from fedsm.errors import DataError
+from fedsm.learning.preparation import categories, histograms, statistics
+from fedsm.learning.tables import Table
 from fedsm.transport.notes import Withheld
 
 TERMS = Release(frozenset({"num-examples"}), 10)
@@ -124,3 +126,22 @@ def test_what_is_no_histogram_stays(array: Any) -> None:
     further = ArrayRecord({"counts": Array(np.full((1, 2), 10, dtype=np.int32)),
                            "more": Array(np.array(["Jane"]))})  # fmt: skip
     assert list(answered("histograms", further, 20).content["histograms"]) == ["counts"]
+
+
+@pytest.mark.parametrize(
+    "classes", [[f"patient {i}" for i in range(101)], ["a", "x" * 65], ["a", "\x1b[2J"], [0.5, 1.5]]
+)
+@pytest.mark.parametrize("terms", [TERMS, OPEN])
+def test_a_label_that_tells_rows_apart_does_not_leave(classes: list[Any], terms: Release) -> None:
+    reply = statistics(Table(("x",), np.arange(60.0)[:, np.newaxis], np.arange(60) % 2))
+    assert terms.of("query.statistics", {}, reply).content.config_records["schema"]["classes"]
+    reply.config_records["schema"]["classes"] = classes
+    found = terms.of("query.statistics", {}, reply)
+    assert list(found.content) == ["metrics"]
+    assert found.withheld == Withheld(parts=("classes",))
+
+
+def test_a_site_refuses_a_label_of_many_classes() -> None:
+    with pytest.raises(DataError, match="more than 100 classes") as caught:
+        statistics(Table(("x",), np.zeros((101, 1)), np.arange(101)))
+    assert caught.value.where == "label"

@@ -49,12 +49,14 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(directory: Path) -> Iterator[None]:
-    file = directory / "federation.yaml"
-    before = file.read_text()
+def _as_it_was(directory: Path, tmp_path: Path) -> Iterator[None]:
+    file, code = directory / "federation.yaml", directory / "client_code"
+    before, kept = file.read_text(), tmp_path / "client_code"
+    shutil.copytree(code, kept)
     yield
     file.write_text(before)
-    shutil.rmtree(directory / "client_code", ignore_errors=True)
+    shutil.rmtree(code, ignore_errors=True)
+    shutil.copytree(kept, code)
 
 
 def edit(directory: Path, how: Callable[[dict[str, Any]], object]) -> None:

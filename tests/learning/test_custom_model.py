@@ -16,7 +16,7 @@ from fedsm.datasets import breast_cancer, write_channels
 from fedsm.errors import ConfigError
 from fedsm.hooks import Hooks, first_arrays, model_of
 from fedsm.learning.models import adapter, evaluate, save
-from fedsm.learning.preparation import combine
+from fedsm.learning.preparation import combine, statistics
 from fedsm.learning.strategies import make_strategy
 from tests.learning.inprocess import ROOT, InProcessGrid, fresh_app
 
@@ -96,7 +96,9 @@ def test_the_coordinator_takes_its_projects_own_file(code: Path) -> None:
         ("x = 3", "has no object `adapter` with check, initial, fit"),
         ("import nothing_of_that_name", "ModuleNotFoundError at line 1"),
         ("class A:\n    def check(self): ...\nadapter = A()", "with initial, fit"),
-        ("def broken(:", "SyntaxError"),
+        ("x = 3\ndef broken(:", "SyntaxError at line 2"),
+        ("import json\njson.loads('{')", "JSONDecodeError at line 2"),
+        ("\nraise SystemExit(3)", "SystemExit at line 2"),
     ],
 )
 def test_a_file_without_an_adapter(code: Path, text: str, said: str) -> None:
@@ -104,3 +106,34 @@ def test_a_file_without_an_adapter(code: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=r"model\.py: ") as caught:
         adapter("custom", code)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 3", "has no function net"),
+        ("\n1 / 0", "cannot be imported: ZeroDivisionError at line 2"),
+        ("x = 3\ndef broken(:", "SyntaxError at line 2"),
+        ("raise SystemExit", "SystemExit at line 1"),
+    ],
+)
+def test_a_net_that_is_none_is_told_before_any_job(code: Path, text: str, said: str) -> None:
+    pytest.importorskip("torch")
+    (code / "net.py").write_text(text)
+    with pytest.raises(ConfigError, match=r"net\.py: ") as caught:
+        model_of(Training(model="pytorch"), code.parent)
+    assert said in str(caught.value)
+
+
+def test_a_net_that_fails_names_its_line(code: Path) -> None:
+    pytest.importorskip("torch")
+    (code / "net.py").write_text("def net(inputs, outputs):\n    return inputs / 0\n")
+    made = adapter("pytorch", code)
+    with pytest.raises(ConfigError, match=r"fails: ZeroDivisionError at line 2"):
+        made.initial(combine({"one": statistics(breast_cancer().sites["north"].train)}), {})
+
+
+def test_class_weights_are_read_before_any_job(tmp_path: Path) -> None:
+    training = Training(model="logistic-regression", hyperparameters={"class-weights": "heavy"})
+    with pytest.raises(ConfigError, match="class-weights"):
+        model_of(training, tmp_path)

@@ -172,6 +172,28 @@ def test_a_feature_without_values_and_a_constant_one() -> None:
     assert summary.fill[1] == pytest.approx(3.5, rel=1e-2)
 
 
+@pytest.mark.parametrize("bins", [-1, 1, 15, 65_537])
+def test_bins_that_no_configuration_allows_are_refused(bins: int) -> None:
+    asked = {**histograms.question(combine({"one": statistics(table(np.arange(9.0)))}), 16)}
+    with pytest.raises(ConfigError, match="too few or too many bins"):
+        histograms.histograms(table(np.arange(9.0)), {**asked, "histogram-bins": bins}, 5)
+
+
+@pytest.mark.parametrize(("mean", "scale"), [(30.0, 1e-6), (np.nan, 1.0), (30.0, np.nan), (9e9, 1)])
+def test_a_view_of_some_of_the_values_is_not_given(mean: float, scale: float) -> None:
+    x = np.column_stack([np.arange(60.0), np.arange(60.0)])
+    question = histograms.question(combine({"one": statistics(table(x))}), 64)
+    asked = dict(question)
+    for key, value in (("mean", mean), ("scale", scale)):
+        own = np.frombuffer(question[f"histogram-{key}"]).copy()
+        own[0] = value
+        asked[f"histogram-{key}"] = own.tobytes()
+    with np.errstate(all="ignore"):
+        counts = histograms.read(histograms.histograms(table(x), asked, 5))
+    assert counts is not None
+    assert counts.sum(axis=1).tolist() == [0, 60]
+
+
 def test_sparse_rows_and_too_many_counts_are_refused() -> None:
     summary = combine({"one": statistics(table(np.eye(4)))})
     with pytest.raises(ConfigError, match="sparse rows have no quantiles"):

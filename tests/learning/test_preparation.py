@@ -155,6 +155,14 @@ def altered(change: str) -> RecordDict:
             reply["metrics"] = MetricRecord({"num-examples": 7})
         case "classes":
             schema["classes"] = [1.5, 2.5]
+        case "terminal":
+            schema["classes"] = ["\x1b[31mred", "b"]
+        case "markup":
+            schema["features"] = ["x0", "x1\u202e"]
+        case "no bytes":
+            arrays["sum"].data = b""
+        case "many":
+            schema["classes"], schema["class-counts"] = list(range(101)), []
         case "kind":
             reply["schema"] = MetricRecord({})
     return reply
@@ -162,7 +170,21 @@ def altered(change: str) -> RecordDict:
 
 @pytest.mark.parametrize(
     "change",
-    ["no sum", "shape", "type", "nan", "negative", "count", "rows", "classes", "kind"],
+    [
+        "no sum",
+        "shape",
+        "type",
+        "nan",
+        "negative",
+        "count",
+        "rows",
+        "classes",
+        "kind",
+        "terminal",
+        "markup",
+        "no bytes",
+        "many",
+    ],
 )
 def test_a_malformed_answer_names_the_site(change: str) -> None:
     with pytest.raises(DataError, match="its statistics cannot be used") as caught:

@@ -19,7 +19,7 @@ from sklearn.metrics import (
 )
 
 from fedsm.client.release import Release
-from fedsm.errors import DataError
+from fedsm.errors import ConfigError, DataError
 from fedsm.learning import fairness
 from fedsm.learning.groups import Groups, counted, withheld
 from fedsm.learning.models import Local, adapter
@@ -340,6 +340,39 @@ LIES: dict[str, Any] = {
     "groups-withheld": [0.5, 0, 0],
     "importance": [math.nan, 1.0],
 }
+
+
+def test_a_category_that_the_federation_lacks_is_refused() -> None:
+    groups = Groups(("sex",), ((),))
+    told_of = {"num-examples": 40, "group-column": [0.0], "num-group-rows": [40]}
+    for value, known in ((0.0, True), (1.0, True), (2.0, False), (-1.0, False), (0.5, False)):
+        metrics = {**told_of, "group-value": [value]}
+        if known:
+            assert read(metrics, 2, groups, (), [], {"sex": ("f", "m")}).groups == {(0, value): 40}
+        else:
+            with pytest.raises(DataError, match="group-value"):
+                read(metrics, 2, groups, (), [], {"sex": ("f", "m")})
+
+
+@pytest.mark.parametrize("few", [[-3.0], [1e9], [math.inf]])
+def test_more_groups_than_rows_are_refused(few: list[float]) -> None:
+    with pytest.raises(DataError, match="groups-withheld"):
+        read({"num-examples": 40, "groups-withheld": few}, 2, Groups(("age",), ((),)), (), [])
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        Groups(("age", "age"), ((40.0,), (41.0,))),
+        Groups(("age",), ((41.0, 40.0),)),
+        Groups(("age",), ((40.0, 40.0),)),
+        Groups(("age",), ((math.nan,),)),
+        Groups(("age", "sex"), ((40.0,),)),
+    ],
+)
+def test_groups_that_can_be_differenced_are_not_counted(groups: Groups) -> None:
+    with pytest.raises(ConfigError, match=r"training\.report\.groups"):
+        answer(rows(200, 1), asked=Asked(groups=groups))
 
 
 @pytest.mark.parametrize("name", LIES)

@@ -96,6 +96,7 @@ def _drop(document: dict[str, Any]) -> None:
         (lambda d: last(d)["split_indices"].__setitem__(0, 3), "malformed"),
         (lambda d: last(d)["split_type"].__setitem__(0, 1), "malformed"),
         (lambda d: last(d)["split_conditions"].__setitem__(0, 1e300), "malformed"),
+        (lambda d: last(d)["split_conditions"].__setitem__(0, 10**400), "malformed"),
         (lambda d: last(d)["split_conditions"].pop(), "malformed"),
         (lambda d: last(d)["categories"].append(1), "malformed"),
         (lambda d: last(d)["tree_param"].update(num_nodes="9999"), "malformed"),

@@ -57,10 +57,11 @@ def load(code: Path | None) -> Adapter:
 def _imported(file: Path) -> ModuleType:
     try:
         return _import(file)
-    except Exception as error:
-        lines = [frame.lineno for frame in extract_tb(error.__traceback__)]
+    except (Exception, SystemExit) as error:
+        own = [f.lineno for f in extract_tb(error.__traceback__) if f.filename == str(file)]
+        line = error.lineno if isinstance(error, SyntaxError) else own[-1]
         raise ConfigError(
-            f"cannot be imported: {type(error).__name__} at line {lines[-1]}",
+            f"cannot be imported: {type(error).__name__} at line {line}",
             where=MODEL,
             action="mend the file, or add what it imports to client_code/requirements.txt",
         ) from error

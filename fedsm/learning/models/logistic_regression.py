@@ -57,22 +57,29 @@ class LogisticRegressionAdapter:
         self, start: ArrayRecord, x: Any, y: Classes, local: Local, *, pull: float = 0.0
     ) -> ArrayRecord:
         """The least of the rows' summed loss, the penalty and ``pull/2 |w - start|^2``."""
-        from fedsm.learning import logistic
+        from fedsm.learning import logistic, logistic_solve
 
         model, near = self._model(start, local.summary), replace(local, proximal_mu=pull / len(y))
-        logistic.solve(model, _share(_settings(local), x, y, near))
+        logistic_solve.solve(model, _share(_settings(local), x, y, near))
         return logistic.get_parameters(model)
 
     def without(
         self, arrays: ArrayRecord, x: Any, y: Classes, held_out: Any, local: Local
     ) -> ArrayRecord:
         """What the global arrays would be, to first order, without these of the site's rows."""
-        from fedsm.learning import logistic
+        from fedsm.learning import logistic, logistic_solve
 
         model, settings = self._model(arrays, local.summary), _settings(local)
         out = _share(settings, x[held_out], y[held_out], local)
-        logistic.leave_out(model, _share(settings, x, y, local), out)
+        logistic_solve.leave_out(model, _share(settings, x, y, local), out)
         return logistic.get_parameters(model)
+
+    def rescaled(self, arrays: ArrayRecord, mean: Any, scale: Any) -> ArrayRecord:
+        """Arrays that say of inputs ``(x - mean) / scale`` what these say of ``x``."""
+        from fedsm.learning.exact_site import to_arrays, to_matrix
+
+        w = to_matrix(arrays)
+        return to_arrays(np.column_stack([w[:, :-1] * scale, w[:, -1] + w[:, :-1] @ mean]))
 
     def predict(
         self, arrays: ArrayRecord, x: Any, summary: Summary, run_config: Mapping[str, Any]
@@ -123,4 +130,5 @@ def _share(settings: Settings, x: Any, y: Classes, local: Local) -> Share:
         weights=local.summary.class_weights(given),
         proximal_mu=local.proximal_mu,
         correction=None if local.correction is None else to_matrix(local.correction),
+        centre=local.summary.centre,
     )

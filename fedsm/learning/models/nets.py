@@ -7,10 +7,11 @@ module's class could only be unpickled beside the file that defines it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from traceback import extract_tb
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ def make(source: str, hidden: tuple[int, ...], inputs: int, outputs: int) -> Any
     Raises
     ------
     ConfigError
-        ``net.py`` has no function ``net``, or it does not give a module.
+        ``net.py`` has no function ``net``, or it fails or does not give a module.
     """
     from torch import nn
 
@@ -49,18 +50,51 @@ def make(source: str, hidden: tuple[int, ...], inputs: int, outputs: int) -> Any
         for wide, narrow in pairwise((inputs, *hidden)):
             layers += [nn.Linear(wide, narrow), nn.ReLU()]
         return nn.Sequential(*layers, nn.Linear((inputs, *hidden)[-1], outputs))
-    names: dict[str, Any] = {"__name__": "net"}
-    # The owner's own file, which was approved with the rest of the client code.
-    exec(compile(source, NET, "exec"), names)  # noqa: S102
-    factory = names.get("net")
-    made = factory(inputs, outputs) if callable(factory) else None
+    try:
+        made = factory(source)(inputs, outputs)
+    except Exception as error:
+        raise _failed("net(inputs, outputs) fails", error) from error
     if not isinstance(made, nn.Module):
-        raise ConfigError(
-            "has no function net(inputs, outputs) that gives a torch.nn.Module",
-            where=NET,
-            action="define one; see docs/models.md",
-        )
+        raise _no_net()
     return made
+
+
+def factory(source: str) -> Callable[[int, int], Any]:
+    """The function ``net`` of the text of a ``net.py``.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be imported, or has no such function.
+    """
+    names: dict[str, Any] = {"__name__": "net"}
+    try:
+        # The owner's own file, which was approved with the rest of the client code.
+        exec(compile(source, NET, "exec"), names)  # noqa: S102
+    except (Exception, SystemExit) as error:
+        raise _failed("cannot be imported", error) from error
+    found = names.get("net")
+    if not callable(found):
+        raise _no_net()
+    return cast("Callable[[int, int], Any]", found)
+
+
+def _no_net() -> ConfigError:
+    return ConfigError(
+        "has no function net(inputs, outputs) that gives a torch.nn.Module",
+        where=NET,
+        action="define one; see docs/models.md",
+    )
+
+
+def _failed(what: str, error: BaseException) -> ConfigError:
+    own = [f.lineno for f in extract_tb(error.__traceback__) if f.filename == NET]
+    line = error.lineno if isinstance(error, SyntaxError) else (own or [0])[-1]
+    return ConfigError(
+        f"{what}: {type(error).__name__} at line {line}",
+        where=NET,
+        action="mend the file; see docs/models.md",
+    )
 
 
 def weights_of(module: Any) -> dict[str, NDArray[np.float32]]:

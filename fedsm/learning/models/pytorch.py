@@ -84,6 +84,8 @@ class PyTorchAdapter:
     def check(self, run_config: Mapping[str, Any]) -> None:
         """See :class:`Adapter`."""
         self._settings(run_config)
+        if self._source:
+            nets.factory(self._source)
 
     def initial(self, summary: Summary, run_config: Mapping[str, Any]) -> ArrayRecord:
         """The weights that the module itself draws, by the seed."""

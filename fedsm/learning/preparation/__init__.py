@@ -20,6 +20,16 @@ from __future__ import annotations
 
 from fedsm.learning.preparation import categories, histograms
 from fedsm.learning.preparation.moments import STATISTICS, combine, statistics, usable
+from fedsm.learning.preparation.one_site import alone
 from fedsm.learning.preparation.summary import Summary
 
-__all__ = ["STATISTICS", "Summary", "categories", "combine", "histograms", "statistics", "usable"]
+__all__ = [
+    "STATISTICS",
+    "Summary",
+    "alone",
+    "categories",
+    "combine",
+    "histograms",
+    "statistics",
+    "usable",
+]

@@ -23,6 +23,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from fedsm.contract import MAX_BINS, MIN_BINS
 from fedsm.errors import ConfigError
 from fedsm.learning.counts import merge_small
 from fedsm.learning.preparation.summary import Summary
@@ -116,7 +117,12 @@ def histograms(table: Table, config: Mapping[str, Any], smallest: int) -> Record
     -------
     RecordDict
         ``histograms`` (``counts``, int32 of shape (features, bins)) and ``metrics``
-        (``num-examples``).
+        (``num-examples``). A feature with a value that the mean, scale and rows exclude has zeros.
+
+    Raises
+    ------
+    ConfigError
+        The question is of other columns, or of too few or too many bins.
     """
     mean, scale = (
         np.frombuffer(config[f"histogram-{key}"], dtype="<f8") for key in ("mean", "scale")
@@ -124,12 +130,16 @@ def histograms(table: Table, config: Mapping[str, Any], smallest: int) -> Record
     rows, bins = int(config["histogram-rows"]), int(config["histogram-bins"])
     if len(mean) != len(table.columns) or len(scale) != len(mean) or rows < 1:
         raise ConfigError("the question is of other columns", where="query.histograms")
-    if bins < 1 or bins * len(mean) > MAX_COUNTS:
-        raise ConfigError("the question is of too many bins", where="query.histograms")
+    if not MIN_BINS <= bins <= MAX_BINS or bins * len(mean) > MAX_COUNTS:
+        raise ConfigError("the question is of too few or too many bins", where="query.histograms")
+    reach = scale * np.sqrt(rows) + 1e-6 * (np.abs(mean) + scale)
     counts = np.zeros((len(mean), bins), dtype=np.int64)
     for i, borders in enumerate(edges(mean, scale, rows, bins)):
         values = table.features[:, i]
-        at = np.searchsorted(borders, values[~np.isnan(values)], side="right") - 1
+        values = values[~np.isnan(values)]
+        if not (np.abs(values - mean[i]) <= reach[i]).all():
+            continue  # no statistics of these values: a view of some of them
+        at = np.searchsorted(borders, values, side="right") - 1
         counts[i] = np.bincount(np.clip(at, 0, bins - 1), minlength=bins)
     return answer(withheld(counts, smallest), len(table))
 

@@ -28,7 +28,7 @@ from fedsm.errors import DataError
 from fedsm.learning.checks import MAX_WEIGHT
 from fedsm.learning.preparation.summary import Summary, other_columns
 from fedsm.learning.sparse_tables import SparseTable
-from fedsm.learning.tables import Table
+from fedsm.learning.tables import MAX_CLASSES, MAX_LABEL, Table, are_classes
 
 Vector = NDArray[np.float64]
 
@@ -61,6 +61,12 @@ def statistics(table: Table | SparseTable) -> RecordDict:
     sparse = isinstance(table, SparseTable)
     vectors = _of_sparse(table) if isinstance(table, SparseTable) else _of_dense(table)
     classes, counts = np.unique(table.labels, return_counts=True)
+    if not are_classes(classes.tolist()):
+        raise DataError(
+            f"more than {MAX_CLASSES} classes, or one that is no text of {MAX_LABEL} characters",
+            where="label",
+            action="name a column of few classes in the hyperparameter `label`",
+        )
     return RecordDict(
         {
             "statistics": ArrayRecord({name: Array(vector) for name, vector in vectors.items()}),
@@ -253,13 +259,13 @@ def _read(site: str, reply: RecordDict) -> _Site:
             for key in ("features", "categories", "classes", "class-counts")
         )
         sparse, rows = schema["sparse"], metrics["num-examples"]
-    except (KeyError, AssertionError, TypeError, ValueError) as error:
+    except (KeyError, AssertionError, TypeError, ValueError, EOFError) as error:
         raise _malformed(site, "it lacks a part or has one of another kind") from error
     width = len(features)
     if (
         type(sparse) is not bool
         or (sparse and categories)
-        or not all(isinstance(name, str) for name in (*features, *categories))
+        or not all(isinstance(n, str) and n.isprintable() for n in (*features, *categories))
         or len({*features, *categories}) != width + len(categories)
     ):
         raise _malformed(site, "its columns are not named")
@@ -274,7 +280,7 @@ def _read(site: str, reply: RecordDict) -> _Site:
         or len(set(classes)) != len(classes)
         or not classes
         or (counts and (len(counts) != len(classes) or sum(counts) != rows))
-        or not all(type(c) is type(classes[0]) and isinstance(c, int | str) for c in classes)
+        or not (are_classes(classes) and all(type(c) is type(classes[0]) for c in classes))
     ):
         raise _malformed(site, "its classes and counts do not fit its number of rows")
     count, total, squares = vectors

@@ -88,6 +88,11 @@ class Summary:
         """What stands for a missing value of each numeric feature."""
         return self.mean if self.fill is None else self.fill
 
+    @property
+    def centre(self) -> Vector | None:
+        """Mean of each input where :meth:`transform` scales and does not centre: of sparse rows."""
+        return self.mean / self.scale if self.sparse and self.scaling == "standardize" else None
+
     def steps(self) -> list[tuple[str, Any]]:
         """Fitted scikit-learn steps that do to raw rows what :meth:`transform` does."""
         return transformers.steps(self)
