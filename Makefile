@@ -49,9 +49,7 @@ studies: $(STAMP)
 	-test -x $(FEDSM_FLOWER_SIMULATION_PYTHON) || { $(PYTHON) -m venv $(REFERENCES)/flower && \
 	  $(REFERENCES)/flower/bin/python -m pip install --quiet 'flwr[simulation]>=1.41,<1.42' \
   psutil scikit-learn; }
-	$(BIN)/python -m benchmarks.studies --docs docs --json > docs/studies.json.part; failed=$$?; \
-	  test ! -s docs/studies.json.part || { mkdir -p docs/studies && \
-	  mv docs/studies.json.part docs/studies/results.json; }; exit $$failed
+	$(BIN)/python -m benchmarks.studies --docs docs
 
 # The toolkit's command line, the SageMaker SDK's part that reads experiments, and another judge of
 # IAM policies, each apart from fedsm's own environment.

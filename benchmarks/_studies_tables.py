@@ -14,6 +14,8 @@ from benchmarks._studies_plots import plot_gains
 
 Document = Mapping[str, Any]
 
+PLOTTED = ("ROC curves and calibration", "What each site gains")
+
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
@@ -165,12 +167,15 @@ def as_text(document: Document) -> str:
 
 
 def write_tables(document: Document, page: Path) -> None:
-    """Put the tables into their places, and draw the gains beside the page."""
+    """Put the tables into their places, each with the plot of its name; draws the gains."""
+    plot_gains(document["gains"], page.parent)
     text = page.read_text(encoding="utf-8")
     for name, table in places(document).items():
+        plot = Path("studies") / f"{name}.svg"
+        if (page.parent / plot).is_file():
+            table += f"\n\n![{PLOTTED['-gain' in name]}]({plot})"
         place = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text, count = place.subn(lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text)  # type: ignore[misc]
         if count != 1:
             raise SystemExit(f"{page} has no place for {name}")
     page.write_text(text, encoding="utf-8")
-    plot_gains(document["gains"], page.parent)

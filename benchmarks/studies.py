@@ -18,7 +18,7 @@ import multiprocessing
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -162,11 +162,24 @@ def measure(
             traceback.print_exc()
             failed.append(name)
             continue
-        figures += found.pop("figures")
+        figures += [{"study": name, **figure} for figure in found.pop("figures")]
         for key in ("rows", "gains"):
             document[key] += found.pop(key, [])
         document |= found
     return {**document, "quick": quick, "figures": figures, "failed": failed}
+
+
+def joined(earlier: Mapping[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    """A document with what an earlier one of the same kind has of other studies."""
+    measured = {figure["study"] for figure in document["figures"]}
+    lists = {
+        key: sorted(
+            [one for one in earlier[key] if one["study"] not in measured] + document[key],
+            key=lambda one: STUDIES.index(one["study"]),
+        )
+        for key in ("rows", "gains", "figures")
+    }
+    return {**earlier, **document, **lists}
 
 
 def main() -> None:
@@ -187,6 +200,12 @@ def main() -> None:
     if arguments.docs is not None:
         from benchmarks._studies_tables import write_tables
 
+        kept = arguments.docs / "studies" / "results.json"
+        earlier = json.loads(kept.read_text()) if kept.is_file() else {}
+        if earlier.get("quick") == arguments.quick:
+            document = joined(earlier, document)
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         write_tables(document, arguments.docs / "studies.md")
     if arguments.json:
         json.dump(document, sys.stdout, indent=1)

@@ -18,6 +18,7 @@ from benchmarks._studies_sites import figures_of as sites_figures
 from benchmarks._studies_splits import CMS, HEART, cms_splits, heart_splits
 from benchmarks._studies_tables import places, write_tables
 from benchmarks._studies_variants import Found, variants
+from benchmarks.studies import joined
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -128,6 +129,17 @@ def test_tables_stand_in_their_places_and_a_page_without_one_is_refused(tmp_path
     page.write_text("nothing")
     with pytest.raises(SystemExit, match="cms-fraud"):
         write_tables(document, page)
+
+
+def test_a_run_of_one_study_leaves_the_others_results() -> None:
+    def document(study: str, auc: float) -> dict[str, Any]:
+        lists = {key: [{"study": study, "auc": auc}] for key in ("rows", "gains", "figures")}
+        return {**lists, "quick": False, "failed": []}
+
+    first = document("cms-fraud", 0.1)
+    both = joined(joined(first, document("heart-disease", 0.3)), document("cms-fraud", 0.2))
+    found = [(row["study"], row["auc"]) for row in both["rows"]]
+    assert found == [("heart-disease", 0.3), ("cms-fraud", 0.2)]
 
 
 def test_the_page_has_a_place_for_everything() -> None:

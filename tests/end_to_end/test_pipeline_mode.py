@@ -145,7 +145,7 @@ def test_strategies_of_our_own_under_the_owners_terms(directory: Path, tmp_path:
     assert run.status().best["round"] == 2
     assert artifacts(run, "north", tmp_path)["model.joblib"] == run.model_path().read_bytes()
     # The sites were invited for another strategy: who stops it, and what to do about it.
-    exact = {"training.strategy": "exact", "training.rounds": 20}
+    exact = {"training.strategy": "exact", "training.rounds": AGREED["rounds"]}
     said = ("usable replies to train", "north", "hessian, losses; invite the owner")
     with pytest.raises(QuorumLost) as caught:
         load(directory, **exact).train()

@@ -50,8 +50,9 @@ def make(source: str, hidden: tuple[int, ...], inputs: int, outputs: int) -> Any
         for wide, narrow in pairwise((inputs, *hidden)):
             layers += [nn.Linear(wide, narrow), nn.ReLU()]
         return nn.Sequential(*layers, nn.Linear((inputs, *hidden)[-1], outputs))
+    net = factory(source)
     try:
-        made = factory(source)(inputs, outputs)
+        made = net(inputs, outputs)
     except Exception as error:
         raise _failed("net(inputs, outputs) fails", error) from error
     if not isinstance(made, nn.Module):
