@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from fedsm import metric_names
 from fedsm.config import FederationConfig, Framework, Site, Training
 from fedsm.contract import EXACT_SUMS
 from fedsm.errors import ConfigError
@@ -42,56 +43,23 @@ from fedsm.fields import (
 )
 from fedsm.names import role_arn
 
-METRICS = (
-    "loss",
-    "accuracy",
-    "auc",
-    "average-precision",
-    "brier",
-    "train-loss",
-    "eval_loss",
-    "eval_acc",
-    "train_loss",
-    "num-examples",
-    "num-positives",
-    "classes-present",
-    "seconds",
-    *(
-        f"{model}{name}"
-        for model in ("", "local-", "personal-")
-        for name in (
-            "loss",
-            "accuracy",
-            "auc",
-            "auc-interval",
-            "average-precision",
-            "average-precision-interval",
-            "brier",
-            "calibration-slope",
-            "calibration-intercept",
-            "calibration-error",
+METRICS = tuple(
+    dict.fromkeys(
+        (
+            *metric_names.ROUND,
+            "train-loss",
+            "eval_loss",
+            "eval_acc",
+            "train_loss",
+            "num-positives",
+            "seconds",
+            *metric_names.REPORT,
         )
-        if model or name not in ("loss", "accuracy", "auc", "average-precision", "brier")
-    ),
-    "local-gap",
-    "local-gap-interval",
-    "personal-gap",
-    "personal-gap-interval",
-    "num-classes",
-    "num-confusion",
-    "num-scores-positive",
-    "num-scores-negative",
-    "group-column",
-    "group-value",
-    "num-group-rows",
-    "num-group-classes",
-    "num-group-confusion",
-    "groups-withheld",
-    "importance",
+    )
 )
 """Names of metrics that leave a job where the owner's terms name no others.
 
-The first are a round's, the rest the final report's, see :mod:`fedsm.learning.site_report`.
+The first are a round's, the rest the final report's, see :mod:`fedsm.metric_names`.
 """
 
 

@@ -15,9 +15,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from fedsm.events import Journal
 from fedsm.learning import checks, exact_site
-from fedsm.learning.metrics import WEIGHT
 from fedsm.learning.trees import NAME, Growth
 from fedsm.learning.withheld import fill
+from fedsm.metric_names import WEIGHT
 from fedsm.transport import once
 from fedsm.transport.notes import JOURNAL, Head, Withheld, take_withheld
 from fedsm.transport.site_grid import SiteGrid

@@ -12,9 +12,9 @@ from fedsm.config import Prepare
 from fedsm.errors import DataError, FedsmError
 from fedsm.events import Journal
 from fedsm.exchange import Exchange
-from fedsm.learning.metrics import WEIGHT
 from fedsm.learning.preparation import Summary, categories, combine, histograms, usable
 from fedsm.learning.preparation.moments import present
+from fedsm.metric_names import WEIGHT
 
 T = TypeVar("T")
 

@@ -40,7 +40,7 @@ LEVELS = [
     {"request", "agreement", "bundle_diff"},
     {"bundle", "config", "images"},
     {"config_checks", "assets", "fields", "studies"},
-    {"contract", "events", "names", "interrupts"},
+    {"contract", "events", "metric_names", "names", "interrupts"},
     {"errors"},
 ]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}

@@ -41,9 +41,9 @@ from fedsm.client import columns
 from fedsm.contract import LIMIT, LIMIT_COUNT, LIMIT_METRICS
 from fedsm.errors import ConfigError
 from fedsm.learning.checks import MAX_NAME, MAX_WEIGHT, initial_fault
-from fedsm.learning.metrics import NAMES, WEIGHT
 from fedsm.learning.trees import MAX_BYTES, is_bytes
 from fedsm.learning.trees import NAME as TREES
+from fedsm.metric_names import ROUND, WEIGHT
 from fedsm.transport.notes import Withheld
 
 _METRICS = re.compile(rf"{LIMIT_METRICS}(_\d+)?")
@@ -255,7 +255,7 @@ class _Notes:
     def metrics(self, reason: str, names: Iterable[str]) -> None:
         """Metrics: the coordinator is told the names that the terms or fedsm itself know."""
         for name in names:
-            if self.release.names(name) or name in NAMES:
+            if self.release.names(name) or name in ROUND:
                 self.names.append(name)
                 self.hold(reason, name)
             else:

@@ -30,7 +30,8 @@ from fedsm.learning import exact_site as site
 from fedsm.learning.exact_objective import Matrix
 from fedsm.learning.exact_solver import Options, Solver
 from fedsm.learning.exact_weights import class_weights
-from fedsm.learning.metrics import WEIGHT, aggregate_metrics
+from fedsm.learning.metrics import aggregate_metrics
+from fedsm.metric_names import WEIGHT
 
 SEPARATED = 1e-5
 """A step separates the rows if none loses more than this share of what another gains by it."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fedsm.errors import ConfigError
 from fedsm.learning.checks import MAX_LIST
+from fedsm.metric_names import GROUPS
 
 Counts = NDArray[np.int64]
 
@@ -142,7 +143,7 @@ def counted(
         ``num-group-confusion``, per group those of each class by predicted class; zeros where these
         are withheld; ``groups-withheld``, per column how many groups are not told.
     """
-    out: dict[str, list[Any]] = {name: [] for name in NAMES}
+    out: dict[str, list[Any]] = {name: [] for name in GROUPS}
     for column, (name, edges) in enumerate(zip(groups.columns, groups.edges, strict=True)):
         if name not in columns:
             out["groups-withheld"].append(NO_COLUMN)
@@ -172,17 +173,6 @@ def counted(
             shown = np.where(few[:, np.newaxis], 0, summed[:-1])[told]
             out[key] += shown.ravel().tolist()
     return {name: values for name, values in out.items() if len(values) <= MAX_LIST}
-
-
-NAMES = (
-    "group-column",
-    "group-value",
-    "num-group-rows",
-    "num-group-classes",
-    "num-group-confusion",
-    "groups-withheld",
-)
-"""Names of :func:`counted`."""
 
 
 def _few(counts: Counts, smallest: int) -> NDArray[np.bool_]:

@@ -15,12 +15,7 @@ from flwr.app import MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedsm.learning import scores
-
-WEIGHT = "num-examples"
-"""Flower's default key for a site's weight."""
-
-NAMES = (WEIGHT, "loss", "accuracy", "auc", "average-precision", "brier", "classes-present")
-"""Names of :func:`classification`."""
+from fedsm.metric_names import WEIGHT
 
 
 def classification(y: NDArray[np.intp], probabilities: NDArray[np.float64]) -> MetricRecord:

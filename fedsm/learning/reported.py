@@ -15,8 +15,8 @@ from fedsm.errors import DataError
 from fedsm.learning import score_counts
 from fedsm.learning.checks import MAX_WEIGHT
 from fedsm.learning.groups import NO_COLUMN, TOO_MANY, Groups
-from fedsm.learning.metrics import WEIGHT, judged
-from fedsm.learning.site_report import OWN
+from fedsm.learning.metrics import judged
+from fedsm.metric_names import MODEL, WEIGHT
 
 Counts = NDArray[np.int64]
 Entry = dict[str, Any]
@@ -83,7 +83,7 @@ def read(
     entry["classes"] = None if rows is None else rows.tolist()
     entry["prevalence"] = rows[1] / n if rows is not None and n and classes == 2 else None
     for key, prefix in (("local_only", "local-"), ("personalized", "personal-")):
-        if any(f"{prefix}{name}" in metrics for name in OWN):
+        if any(f"{prefix}{name}" in metrics for name in MODEL):
             entry[key] = {**reader.model(prefix), "gap": reader.estimate(f"{prefix}gap")}
     confusion = reader.counts("num-confusion", classes * classes)
     if confusion is not None:

@@ -27,7 +27,7 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from fedsm.learning.controls import ANEW, join, split
-from fedsm.learning.metrics import WEIGHT
+from fedsm.metric_names import WEIGHT
 
 Vectors = dict[str, NDArray[Any]]
 AggregateFn = Callable[[list[RecordDict], str], MetricRecord]

@@ -2,8 +2,9 @@
 
 Beside it, where it is asked for: the model that the site would have alone, the global one
 fine-tuned to the site, counts by group, and what each feature is worth. All are metrics of one
-record, so that the owner's terms decide by name and count what leaves (:data:`NAMES`). Counts by
-class are told only where no class has few rows, a confusion matrix only where no cell has.
+record, so that the owner's terms decide by name and count what leaves (``REPORT`` of
+:mod:`fedsm.metric_names`). Counts by class are told only where no class has few rows, a confusion
+matrix only where no cell has.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 
 from fedsm.errors import FedsmError
 from fedsm.learning import groups, personal, score_counts, scores
-from fedsm.learning.metrics import WEIGHT, classification, judged
+from fedsm.learning.metrics import classification, judged
 from fedsm.learning.models import Adapter, Local
 from fedsm.learning.raw_columns import permuted, raw_columns
+from fedsm.metric_names import MODEL, WEIGHT
 
 Classes = NDArray[np.intp]
 Probabilities = NDArray[np.float64]
@@ -29,38 +31,6 @@ Metrics = dict[str, Any]
 
 STATE = "personal"
 """Name of the fine-tuned arrays in the site's state."""
-
-OWN = (
-    "loss",
-    "accuracy",
-    "auc",
-    "auc-interval",
-    "average-precision",
-    "average-precision-interval",
-    "brier",
-    "calibration-slope",
-    "calibration-intercept",
-    "calibration-error",
-)
-"""Metrics of any one model."""
-
-PREFIXES = ("", "local-", "personal-")
-"""Of the federation's model, the site's own and the fine-tuned one."""
-
-GAPS = ("local-gap", "local-gap-interval", "personal-gap", "personal-gap-interval")
-"""AUC gained over the site's own model: by the federation's, and by the fine-tuned one."""
-
-COUNTS = ("num-classes", "num-confusion", "num-scores-positive", "num-scores-negative")
-
-NAMES = (
-    WEIGHT,
-    *(prefix + name for prefix in PREFIXES for name in OWN),
-    *GAPS,
-    *COUNTS,
-    *groups.NAMES,
-    "importance",
-)
-"""Everything that a site may answer."""
 
 REPEATS = 5
 """Permutations of a feature."""
@@ -137,7 +107,7 @@ class SiteReport:
     state: RecordDict
 
     def answer(self, train: Any, validation: Any) -> MetricRecord:
-        """Metrics of :data:`NAMES` from the site's tables; what cannot be had is NaN or absent."""
+        """Metrics of the report from the site's tables; what cannot be had is NaN or absent."""
         asked = Asked.from_config(self.local.config)
         smallest = max(asked.smallest, self.smallest)
         summary = self.local.summary
@@ -200,12 +170,12 @@ class SiteReport:
 
 
 def measured(y: Classes, probabilities: Probabilities) -> Metrics:
-    """Metrics of one model: ``num-examples`` and those of :data:`OWN`; what is undefined is NaN.
+    """``num-examples`` and the metrics of one model (``MODEL``); what is undefined is NaN.
 
     Intervals and calibration are of two classes only.
     """
     plain = classification(y, probabilities)
-    out: Metrics = {name: plain[name] for name in (WEIGHT, *OWN) if name in plain}
+    out: Metrics = {name: plain[name] for name in (WEIGHT, *MODEL) if name in plain}
     nothing = [math.nan, math.nan]
     out |= {"auc-interval": nothing, "average-precision-interval": nothing}
     fit = scores.Calibration(math.nan, math.nan, math.nan)
@@ -225,7 +195,7 @@ def measured(y: Classes, probabilities: Probabilities) -> Metrics:
 
 
 def counted(y: Classes, probabilities: Probabilities, smallest: int) -> Metrics:
-    """Counts of :data:`COUNTS` by class, where no class has few rows.
+    """Counts of :data:`~fedsm.metric_names.COUNTS` by class, where no class has few rows.
 
     ``num-classes``, rows of each class; ``num-confusion``, rows by class and predicted class, row
     by row, if no cell is small; ``num-scores-positive`` and ``-negative``, gathered histograms of
@@ -261,9 +231,9 @@ def _compared(
 ) -> Metrics:
     """Metrics of a model under its prefix, and the gap of one model to the site's own."""
     if of is None:
-        return {f"{prefix}{name}": math.nan for name in OWN}
+        return {f"{prefix}{name}": math.nan for name in MODEL}
     found = measured(y, of)
-    out: Metrics = {f"{prefix}{name}": found[name] for name in OWN}
+    out: Metrics = {f"{prefix}{name}": found[name] for name in MODEL}
     if ours is not None and alone is not None and alone.shape[1] == 2:
         gap = scores.auc_difference(y == 1, ours[:, 1], alone[:, 1])
         out |= {f"{prefix}gap": gap.value, f"{prefix}gap-interval": [gap.low, gap.high]}

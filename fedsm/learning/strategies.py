@@ -20,10 +20,11 @@ from flwr.serverapp.strategy import Strategy
 
 from fedsm.errors import ConfigError
 from fedsm.learning.exact import Exact
-from fedsm.learning.metrics import WEIGHT, aggregate_metrics
+from fedsm.learning.metrics import aggregate_metrics
 from fedsm.learning.scaffold import Scaffold
 from fedsm.learning.tree_strategies import Bagging, Cyclic, growth
 from fedsm.learning.trees import Growth
+from fedsm.metric_names import WEIGHT
 
 PLAIN: dict[str, type[Strategy]] = {
     "fedavg": flower.FedAvg,

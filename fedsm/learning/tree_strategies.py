@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, FedXgbBagging, FedXgbCyclic
 
 from fedsm.learning import trees
-from fedsm.learning.metrics import WEIGHT
+from fedsm.metric_names import WEIGHT
 
 AggregateFn = Callable[[list[RecordDict], str], MetricRecord]
 

@@ -119,27 +119,6 @@ class StreamGrid(SiteGrid):
         """End all connections and free the port; pending messages get an Error."""
         iothread.start(self._fleet.stop()).result(timeout=10)
 
-    def set_run(self, run: flower.Run) -> None:
-        """Set the run; only its id is used."""
-        self._run = run
-        flower.set_identity(run.run_id, flower.COORDINATOR_NODE)
-
-    @property
-    def run(self) -> flower.Run:
-        """The run as Flower names it."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Make an instruction message."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
     def get_node_ids(self) -> Iterable[int]:
         """Node ids of the sites that are connected now."""
         with self._changed:

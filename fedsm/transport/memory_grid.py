@@ -42,8 +42,7 @@ class MemoryGrid(SiteGrid):
 
     def __init__(self, app: ClientApp, sites: Sequence[str], run_config: Mapping[str, Any]) -> None:
         self._app = app
-        self._run = flower.empty_run(_RUN)
-        flower.set_identity(_RUN, flower.COORDINATOR_NODE)
+        self.set_run(flower.empty_run(_RUN))
         self._names = dict(enumerate(sites, start=flower.COORDINATOR_NODE + 1))
         self.contexts = {
             site: Context(_RUN, node, {SITE: site}, RecordDict(), dict(run_config))
@@ -51,26 +50,6 @@ class MemoryGrid(SiteGrid):
         }
         self._replies: dict[str, Message] = {}
         self._warned: set[str] = set()
-
-    def set_run(self, run: flower.Run) -> None:
-        """Set the run."""
-        self._run = run
-
-    @property
-    def run(self) -> flower.Run:
-        """The run as Flower names it."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Make an instruction message."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
         """All sites' node ids."""

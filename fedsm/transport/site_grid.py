@@ -4,11 +4,37 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+
+from fedsm.transport import flower
 
 
 class SiteGrid(Grid):
     """A Flower grid whose nodes are sites that join, leave, and have names."""
+
+    _run: flower.Run
+
+    def set_run(self, run: flower.Run) -> None:
+        """Set the run; only its id is used."""
+        self._run = run
+        flower.set_identity(run.run_id, flower.COORDINATOR_NODE)
+
+    @property
+    def run(self) -> flower.Run:
+        """The run as Flower names it."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Make an instruction message."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     @abstractmethod
     def site_of(self, node_id: int) -> str:

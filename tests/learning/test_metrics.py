@@ -9,7 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
-from fedsm.learning.metrics import WEIGHT, aggregate_metrics, area_under_roc, classification
+from fedsm.learning.metrics import aggregate_metrics, area_under_roc, classification
+from fedsm.metric_names import WEIGHT
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2))

@@ -27,9 +27,10 @@ from fedsm.learning.pooled import by_group, importances, pooled
 from fedsm.learning.preparation import Summary
 from fedsm.learning.raw_columns import permuted
 from fedsm.learning.reported import read
-from fedsm.learning.site_report import NAMES, Asked, SiteReport
+from fedsm.learning.site_report import Asked, SiteReport
 from fedsm.learning.sparse_tables import SparseTable
 from fedsm.learning.tables import Table
+from fedsm.metric_names import REPORT
 
 MODEL = adapter("logistic-regression")
 GROUPS = Groups.of({"age": (40.0, 65.0), "sex": (), "centre": ()})
@@ -110,8 +111,8 @@ def test_a_site_answers_names_of_the_default_terms_only() -> None:
     asked = Asked(True, True, GROUPS, ("age",), 5, 3)
     state = RecordDict()
     found = answer(rows(150, 2), asked=asked, state=state)
-    assert set(found) == set(NAMES)
-    assert set(NAMES) <= set(METRICS)
+    assert set(found) == set(REPORT)
+    assert set(REPORT) <= set(METRICS)
     assert isinstance(state["personal"], ArrayRecord)
     entry = read(found, 2, GROUPS, ("age",), []).entry
     assert entry["prevalence"] == pytest.approx(rows(150, 2).labels.mean())
@@ -208,7 +209,7 @@ def test_an_honest_answer_passes_the_owners_terms(n: int) -> None:
     asked = Asked(groups=GROUPS, smallest=5)
     for seed in range(5):
         metrics = answer(rows(n, seed), asked=asked, smallest=smallest)
-        released = Release(frozenset(NAMES), smallest).of(
+        released = Release(frozenset(REPORT), smallest).of(
             "evaluate.report", {}, RecordDict({"metrics": MetricRecord(metrics)})
         )
         assert "a small count" not in released.reasons
@@ -217,7 +218,7 @@ def test_an_honest_answer_passes_the_owners_terms(n: int) -> None:
 
 def test_too_small_counts_are_withheld_by_name_where_the_app_tells_them() -> None:
     metrics = answer(rows(30, 0), asked=Asked(smallest=1))
-    released = Release(frozenset(NAMES), 10).of(
+    released = Release(frozenset(REPORT), 10).of(
         "evaluate.report", {}, RecordDict({"metrics": MetricRecord(metrics)})
     )
     assert "num-scores-positive" in released.reasons["a small count"]

@@ -19,7 +19,8 @@ from fedsm.config import Training
 from fedsm.datasets import breast_cancer, write_channels
 from fedsm.errors import ConfigError
 from fedsm.learning import checks, trees
-from fedsm.learning.models import ADAPTERS, Adapter, Local, adapter, evaluate, save
+from fedsm.learning.models import ADAPTERS, Adapter, Local, adapter, evaluate, nets, save
+from fedsm.learning.models.xgboost_trees import TreesClassifier
 from fedsm.learning.preparation import Summary, combine, statistics
 from fedsm.learning.strategies import make_strategy, reply_arrays
 from fedsm.learning.tables import Table
@@ -329,3 +330,9 @@ def test_a_federation(
         grown = rounds * 2 * (sites if strategy == "fedxgb-bagging" else 1)
         assert len(trees.booster(trees.read(result.arrays))["trees"]) == grown
         assert isinstance(reply_arrays(made, result.arrays), trees.Growth)
+
+
+@pytest.mark.parametrize("made", [nets.NetClassifier(), TreesClassifier()])
+def test_what_came_from_a_federation_is_not_fitted_elsewhere(made: Any) -> None:
+    with pytest.raises(ConfigError, match="from a federation"):
+        made.fit(np.zeros((2, 1)), [0, 1])

@@ -157,7 +157,11 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, x: Any, y: Any) -> Any:
         """It is trained in a federation only."""
-        raise NotImplementedError("its weights come from a federation")
+        raise ConfigError(
+            "cannot be fitted here: its weights come from a federation",
+            where=type(self).__name__,
+            action="train it in a federation",
+        )
 
     def predict_proba(self, x: Any) -> NDArray[np.float64]:
         """Probabilities, shape (rows, classes)."""
