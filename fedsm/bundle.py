@@ -24,7 +24,15 @@ REQUIREMENTS = "requirements.txt"
 WHEELHOUSE = "wheelhouse"
 
 # What a job imports of fedsm. The test of import directions holds these rooms to light imports.
-RUNTIME = ("__init__.py", "errors.py", "contract.py", "client", "transport", "learning")
+RUNTIME = (
+    "__init__.py",
+    "contract.py",
+    "errors.py",
+    "metric_names.py",
+    "client",
+    "learning",
+    "transport",
+)
 
 _SKIPPED = {"__pycache__", ".ipynb_checkpoints", ".git", ".venv", ".DS_Store"}
 _PIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?\s*==\s*[^\s;*]+(\s|;|$)")

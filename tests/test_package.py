@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import fedsm
+from fedsm.bundle import RUNTIME
 
 ROOT = Path(fedsm.__file__).parent
 
@@ -141,6 +142,18 @@ def test_imports_run_downwards() -> None:
                 if target != room and LEVEL[target] < LEVEL[room]:
                     wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert not wrong
+
+
+def test_a_bundle_holds_all_that_a_job_imports_of_fedsm() -> None:
+    held = {name.removesuffix(".py") for name in RUNTIME}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}, which is not in bundle.RUNTIME"
+        for room, path in modules()
+        if room in held
+        for name in set(imports(path)) - type_only(path)
+        if name.startswith("fedsm.") and name.split(".")[1] not in held
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_each_library_stands_behind_its_door() -> None:
