@@ -18,6 +18,8 @@ NUMBERS = (10, 100, 1000)
 ROUNDS = 10
 REPEATS = 3
 PATIENCE = 1_200.0
+FLOWERS_ROUNDS = 3
+"""Fewer, because each takes it longer, and seconds are told for one."""
 FLOWER = "FEDSM_FLOWER_SIMULATION_PYTHON"
 
 GROWTH = 1.25
@@ -65,15 +67,18 @@ def _flower(number: int) -> Any:
     python = os.environ.get(FLOWER)
     if not python or not Path(python).exists():
         return f"not run: {FLOWER} names no interpreter with flwr[simulation]"
-    done = subprocess.run(
-        [python, "-m", "benchmarks._flower_simulation", str(number), str(ROUNDS)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", **_QUIET},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    try:
+        done = subprocess.run(
+            [python, "-m", "benchmarks._flower_simulation", str(number), str(FLOWERS_ROUNDS)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", **_QUIET},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        return f"{FLOWERS_ROUNDS} rounds were not done after {PATIENCE:.0f} seconds"
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         return f"could not run: {done.stderr.strip().splitlines()[-1:]}"

@@ -21,12 +21,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from benchmarks._studies_splits import CMS, Sites, Split
-from fedsm.config import Prepare
 from fedsm.datasets import SiteTables
 from fedsm.datasets.resampling import resample
 from fedsm.learning.metrics import area_under_roc
 from fedsm.learning.tables import Table
 from fedsm.simulation import Simulation, simulate
+from fedsm.training_config import Prepare
 
 Scores = NDArray[np.float64]
 

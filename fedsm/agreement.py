@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from fedsm import metric_names
-from fedsm.config import FederationConfig, Framework, Site, Training
+from fedsm.config import FederationConfig, Framework, Site
 from fedsm.contract import EXACT_SUMS
 from fedsm.errors import ConfigError
 from fedsm.fields import (
@@ -42,6 +42,7 @@ from fedsm.fields import (
     SubnetId,
 )
 from fedsm.names import role_arn
+from fedsm.training_config import Training
 
 METRICS = tuple(
     dict.fromkeys(

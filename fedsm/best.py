@@ -9,8 +9,8 @@ from typing import Any
 
 from flwr.app import ArrayRecord
 
-from fedsm.config import Best
 from fedsm.errors import TrainingError
+from fedsm.training_config import Best
 
 _ERRORS = re.compile(r"(^|[-_])(loss|error|err|brier|deviance|mae|mse|rmse|nll)([-_]|$)")
 

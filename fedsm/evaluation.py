@@ -8,7 +8,6 @@ from pathlib import Path
 
 from flwr.app import ArrayRecord
 
-from fedsm.config import Training
 from fedsm.errors import ConfigError
 from fedsm.hooks import model_of
 from fedsm.learning.channels import read_file
@@ -17,6 +16,7 @@ from fedsm.learning.preparation import Summary
 from fedsm.learning.schema import AnyTable
 from fedsm.learning.tables import category_names
 from fedsm.training import EvaluateFn
+from fedsm.training_config import Training
 
 
 def test_rows(training: Training, directory: Path) -> AnyTable | None:

@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Strategy
 
 from fedsm.bundle import code_of
-from fedsm.config import FederationConfig, Training
+from fedsm.config import FederationConfig
 from fedsm.errors import ConfigError
 from fedsm.learning.arrays import arrays_from_npz
 from fedsm.learning.controls import Differentiable, not_differentiable
@@ -20,6 +20,7 @@ from fedsm.learning.models import CUSTOM, Adapter, adapter
 from fedsm.learning.preparation import Summary
 from fedsm.learning.strategies import make_strategy
 from fedsm.training import ConfigFn, EvaluateFn
+from fedsm.training_config import Training
 
 
 @dataclass(frozen=True, slots=True)

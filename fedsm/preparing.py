@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fedsm.config import Prepare
 from fedsm.errors import DataError, FedsmError
 from fedsm.events import Journal
 from fedsm.exchange import Exchange
 from fedsm.learning.preparation import Summary, categories, combine, histograms, usable
 from fedsm.learning.preparation.moments import present
 from fedsm.metric_names import WEIGHT
+from fedsm.training_config import Prepare
 
 T = TypeVar("T")
 

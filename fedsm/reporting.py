@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from fedsm.config import Report, Training
 from fedsm.errors import DataError, FedsmError
 from fedsm.evaluation import test_rows
 from fedsm.events import Journal
@@ -27,6 +26,7 @@ from fedsm.learning.preparation import Summary
 from fedsm.learning.reported import Reported, read
 from fedsm.learning.site_report import Asked, counted, measured
 from fedsm.training import Outcome
+from fedsm.training_config import Report, Training
 
 FILE = "report.json"
 

@@ -13,11 +13,12 @@ import yaml
 from fedsm.agreement import METRICS, Terms, sums_of
 from fedsm.agreements import AGREEMENTS
 from fedsm.assets import asset
-from fedsm.config import FederationConfig, Training
+from fedsm.config import FederationConfig
 from fedsm.datasets import Federated, fetch, sizes, write_channels
 from fedsm.errors import ConfigError
 from fedsm.names import role_arn
 from fedsm.studies import Study, study
+from fedsm.training_config import Training
 
 SERVER_ACCOUNT = "111111111111"
 REGION = "us-east-1"

@@ -22,13 +22,13 @@ from flwr.app import ArrayRecord, Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import Strategy
 
-from fedsm.config import Prepare
 from fedsm.events import Event, Journal
 from fedsm.learning.models import Adapter, adapter, evaluate
 from fedsm.learning.preparation import Summary
 from fedsm.learning.site_app import DEFAULT_MODEL, tabular_app
 from fedsm.learning.strategies import make_strategy
 from fedsm.training import Loop, Outcome, Rounds
+from fedsm.training_config import Prepare
 from fedsm.transport.memory_grid import SITE, MemoryGrid
 
 Rows = Callable[[Context], Any]

@@ -18,7 +18,6 @@ from flwr.serverapp.exception import InconsistentMessageReplies
 from flwr.serverapp.strategy import Strategy
 
 from fedsm.best import BestRound
-from fedsm.config import Best, Prepare
 from fedsm.errors import ConfigError, FedsmError, JobError, QuorumLost, StoppedEarly, TrainingError
 from fedsm.events import Journal
 from fedsm.exchange import Exchange
@@ -33,6 +32,7 @@ from fedsm.learning.strategies import (
     weight_key,
 )
 from fedsm.preparing import prepare
+from fedsm.training_config import Best, Prepare
 from fedsm.transport.site_grid import SiteGrid
 from fedsm.transport.snapshot import Snapshot
 

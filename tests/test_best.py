@@ -11,13 +11,13 @@ import pytest
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 
 from fedsm.best import higher_is_better
-from fedsm.config import Best
 from fedsm.errors import ConfigError, TrainingError
 from fedsm.events import read
 from fedsm.learning.arrays import arrays_from_npz
 from fedsm.report import chosen, rounds_table
 from fedsm.state import fold
 from fedsm.training import Outcome
+from fedsm.training_config import Best
 from tests.test_training import SITES, Bench
 from tests.transport.world import World
 

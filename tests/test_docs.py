@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from pydantic import BaseModel
 
-from fedsm import config, local
+from fedsm import config, local, training_config
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -89,8 +89,11 @@ def test_every_field_is_described() -> None:
         config.FederationConfig,
         config.Coordinator,
         config.Site,
-        config.Training,
         config.Tracking,
+        training_config.Training,
+        training_config.Prepare,
+        training_config.Best,
+        training_config.Report,
     ]
     fields = {name for model in models for name in fields_of(model)}
     assert not sorted(name for name in fields if f"`{name}`" not in text)

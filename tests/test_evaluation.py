@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fedsm.config import Training
 from fedsm.errors import ConfigError
 from fedsm.evaluation import on_test_rows
+from fedsm.training_config import Training
 
 
 def training(test: str | None) -> Training:

@@ -40,6 +40,7 @@ LEVELS = [
     {"plan", "policies", "address", "state", "pipeline"},
     {"request", "agreement", "bundle_diff"},
     {"bundle", "config", "images"},
+    {"training_config"},
     {"config_checks", "assets", "fields", "studies"},
     {"contract", "events", "metric_names", "names", "interrupts"},
     {"errors"},
@@ -89,7 +90,7 @@ OUTSIDE = {
         "site_cli",
     },
     "rich": {"cli", "cli_options", "progress", "report", "report_tables"},
-    "pydantic": {"config", "fields", "agreement"},
+    "pydantic": {"config", "training_config", "fields", "agreement"},
     "yaml": {
         "config",
         "scaffold",

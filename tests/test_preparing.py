@@ -13,7 +13,6 @@ from sklearn.pipeline import Pipeline
 
 from fedsm.client.handler import AppHandler
 from fedsm.client.release import Release
-from fedsm.config import Prepare
 from fedsm.errors import ConfigError, DataError, QuorumLost
 from fedsm.events import Journal, read
 from fedsm.evidence.asked import Asked
@@ -24,6 +23,7 @@ from fedsm.learning.sparse_tables import SparseTable
 from fedsm.learning.strategies import make_strategy
 from fedsm.learning.tables import Table
 from fedsm.training import Loop, Outcome, Rounds
+from fedsm.training_config import Prepare
 from fedsm.transport import once
 from tests.transport.world import World
 

@@ -13,7 +13,6 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from sklearn.metrics import roc_auc_score
 
-from fedsm.config import Prepare, Report, Training
 from fedsm.datasets import breast_cancer, write_channels
 from fedsm.events import Journal, read
 from fedsm.learning.models import adapter
@@ -25,6 +24,7 @@ from fedsm.reporting import Reporter
 from fedsm.run import Run
 from fedsm.state import fold
 from fedsm.training import Loop, Outcome, Rounds
+from fedsm.training_config import Prepare, Report, Training
 from tests.learning.inprocess import ROOT, fresh_app
 from tests.transport.world import World
 

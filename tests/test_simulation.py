@@ -12,7 +12,6 @@ import pytest
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedsm.config import Prepare
 from fedsm.datasets import SiteTables, breast_cancer
 from fedsm.errors import ConfigError, DataError
 from fedsm.events import Journal, read
@@ -21,6 +20,7 @@ from fedsm.learning.site_app import tabular_app
 from fedsm.learning.strategies import make_strategy
 from fedsm.simulation import Simulation, simulate
 from fedsm.training import Loop, Rounds
+from fedsm.training_config import Prepare
 from fedsm.transport.notes import take_head
 from tests.transport.world import World
 

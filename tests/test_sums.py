@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from fedsm.agreement import METRICS, Invitation, sums_of
-from fedsm.config import Training
 from fedsm.learning import exact_site
 from fedsm.terms_template import terms_template
+from fedsm.training_config import Training
 
 
 def training(**values: Any) -> Training:

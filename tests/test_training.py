@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
-from fedsm.config import Prepare
 from fedsm.errors import JobError, QuorumLost, StoppedEarly, TrainingError
 from fedsm.events import Journal, read
 from fedsm.learning.arrays import arrays_from_npz
 from fedsm.learning.strategies import PLAIN, make_strategy
 from fedsm.training import Loop, Outcome, Rounds
+from fedsm.training_config import Prepare
 from fedsm.transport.notes import WITHHELD, Head, Withheld, take_head
 from tests.transport.world import World, eventually
 

@@ -11,13 +11,13 @@ import joblib
 import pytest
 from flwr.app import ConfigRecord
 
-from fedsm.config import Training
 from fedsm.datasets import breast_cancer, write_channels
 from fedsm.errors import ConfigError
 from fedsm.hooks import Hooks, first_arrays, model_of
 from fedsm.learning.models import adapter, evaluate, save
 from fedsm.learning.preparation import combine, statistics
 from fedsm.learning.strategies import make_strategy
+from fedsm.training_config import Training
 from tests.learning.inprocess import ROOT, InProcessGrid, fresh_app
 
 PAGE = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")

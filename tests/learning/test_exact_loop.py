@@ -11,7 +11,6 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from sklearn.linear_model import LogisticRegression
 
-from fedsm.config import Prepare
 from fedsm.datasets import breast_cancer, write_channels
 from fedsm.errors import ConfigError
 from fedsm.events import Journal, read
@@ -20,6 +19,7 @@ from fedsm.learning.models import adapter
 from fedsm.learning.strategies import make_strategy
 from fedsm.learning.tables import concatenate
 from fedsm.training import Loop, Rounds
+from fedsm.training_config import Prepare
 from tests.learning.inprocess import ROOT, fresh_app
 from tests.transport.world import World
 

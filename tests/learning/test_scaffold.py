@@ -12,7 +12,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from fedsm.config import Prepare, Training
 from fedsm.errors import ConfigError
 from fedsm.hooks import model_of
 from fedsm.learning import controls
@@ -22,6 +21,7 @@ from fedsm.learning.models.logistic_regression import LogisticRegressionAdapter
 from fedsm.learning.preparation import Summary, combine, statistics
 from fedsm.learning.strategies import make_strategy, reply_arrays
 from fedsm.learning.tables import Table
+from fedsm.training_config import Prepare, Training
 from fedsm.transport.flower import set_identity
 from tests.learning.inprocess import ROOT
 

@@ -15,7 +15,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord
 from scipy.sparse import csr_array
 from sklearn.linear_model import SGDClassifier
 
-from fedsm.config import Training
 from fedsm.datasets import breast_cancer, write_channels
 from fedsm.errors import ConfigError
 from fedsm.learning import checks, trees
@@ -24,6 +23,7 @@ from fedsm.learning.models.xgboost_trees import TreesClassifier
 from fedsm.learning.preparation import Summary, combine, statistics
 from fedsm.learning.strategies import make_strategy, reply_arrays
 from fedsm.learning.tables import Table
+from fedsm.training_config import Training
 from tests.learning.inprocess import ROOT, InProcessGrid, fresh_app
 
 STEPPED = ("sgd-classifier", "mlp-classifier", "pytorch", "xgboost")
