@@ -18,8 +18,8 @@ NUMBERS = (10, 100, 1000)
 ROUNDS = 10
 REPEATS = 3
 PATIENCE = 1_200.0
-FLOWERS_ROUNDS = 3
-"""Fewer, because each takes it longer, and seconds are told for one."""
+FEWER_ROUNDS = 3
+"""Of Flower's simulation where there are more than a hundred sites: seconds are told for one."""
 FLOWER = "FEDSM_FLOWER_SIMULATION_PYTHON"
 
 GROWTH = 1.25
@@ -67,9 +67,10 @@ def _flower(number: int) -> Any:
     python = os.environ.get(FLOWER)
     if not python or not Path(python).exists():
         return f"not run: {FLOWER} names no interpreter with flwr[simulation]"
+    rounds = ROUNDS if number <= 100 else FEWER_ROUNDS
     try:
         done = subprocess.run(
-            [python, "-m", "benchmarks._flower_simulation", str(number), str(FLOWERS_ROUNDS)],
+            [python, "-m", "benchmarks._flower_simulation", str(number), str(rounds)],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", **_QUIET},
             capture_output=True,
@@ -78,7 +79,7 @@ def _flower(number: int) -> Any:
             timeout=PATIENCE,
         )
     except subprocess.TimeoutExpired:
-        return f"{FLOWERS_ROUNDS} rounds were not done after {PATIENCE:.0f} seconds"
+        return f"{rounds} rounds were not done after {PATIENCE:.0f} seconds"
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         return f"could not run: {done.stderr.strip().splitlines()[-1:]}"

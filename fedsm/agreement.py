@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from fedsm import metric_names
 from fedsm.config import FederationConfig, Framework, Site
-from fedsm.contract import EXACT_SUMS
+from fedsm.config_checks import TREE_STRATEGIES
+from fedsm.contract import EXACT_SUMS, TREES
 from fedsm.errors import ConfigError
 from fedsm.fields import (
     AccountId,
@@ -84,9 +85,9 @@ class Invitation(Model):
         Most rounds of a run.
     hyperparameters
         What each may be; a name that is not here cannot be passed.
-    sums
-        Arrays that the strategy asks for beside the model's: sums over the site's rows. They leave
-        a job only where the terms name them among the metrics.
+    asks
+        What the strategy asks for beside arrays like the model's: sums over the site's rows, or
+        trees. It leaves a job only where the terms name it among the metrics.
     """
 
     kind: Literal["invitation"] = "invitation"
@@ -104,7 +105,7 @@ class Invitation(Model):
     max_wait: float = Field(gt=0)
     model: Line = ""
     hyperparameters: Annotated[dict[Hyperparameter, Limit], Field(max_length=60)] = {}
-    sums: Annotated[tuple[Line, ...], Field(max_length=60)] = ()
+    asks: Annotated[tuple[Line, ...], Field(max_length=60)] = ()
 
     @field_validator("server_role_arn")
     @classmethod
@@ -129,7 +130,7 @@ class Terms(Model):
         Whether the server may read the jobs' logs.
     metrics
         Names of the metrics that may leave a job, and of the arrays that are not like the model's:
-        the invitation's ``sums``.
+        the what the invitation ``asks``.
     smallest_count
         Counts below this do not leave a job.
     """
@@ -273,12 +274,14 @@ def invitation_of(
             name: training.limits.get(name, Limit(choices=(value,)))
             for name, value in training.hyperparameters.items()
         },
-        sums=sums_of(training),
+        asks=asked_of_sites(training),
     )
 
 
-def sums_of(training: Training) -> tuple[str, ...]:
-    """Names of the arrays that the strategy needs of a site beside the model's."""
+def asked_of_sites(training: Training) -> tuple[str, ...]:
+    """Names of what the strategy needs of a site beside arrays like the model's."""
+    if training.strategy in TREE_STRATEGIES:
+        return (TREES,)
     if training.strategy != "exact":
         return ()
     options = {key.replace("-", "_"): value for key, value in training.options.items()}

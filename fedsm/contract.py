@@ -42,6 +42,9 @@ EXACT_SUMS = {
 """Arrays that leave a site for strategy ``exact``, by solver, and without a penalty. None is like
 the model, so the owner's terms must name them."""
 
+TREES = "trees"
+"""What an owner's terms name so that a job's trees may leave."""
+
 MIN_BINS, MAX_BINS = 16, 65_536
 """Bins of a histogram that a job answers with."""
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
+from fedsm.contract import TREES
 from fedsm.events import Journal
 from fedsm.learning import checks, exact_site
-from fedsm.learning.trees import NAME, Growth
+from fedsm.learning.trees import Growth
 from fedsm.learning.withheld import fill
 from fedsm.metric_names import WEIGHT
 from fedsm.transport import once
@@ -239,8 +240,8 @@ class Exchange:
         self, site: str, reply: Message, reference: ArrayRecord | Growth | None, told: Withheld
     ) -> str | None:
         needed = self._needed if reference is not None else ()
-        if reference is not None and NAME in told.parts:
-            return f"its trees were withheld: its owner's terms do not name {NAME!r}"
+        if reference is not None and TREES in told.parts:
+            return f"its trees were withheld: its owner's terms do not name {TREES!r}"
         if reference is not None and "arrays" in told.parts:
             if isinstance(reference, ArrayRecord) and (beside := LEAVING & set(reference)):
                 return (

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from fedsm.agreement import METRICS, Terms, sums_of
+from fedsm.agreement import METRICS, Terms, asked_of_sites
 from fedsm.agreements import AGREEMENTS
 from fedsm.assets import asset
 from fedsm.config import FederationConfig
@@ -140,13 +140,13 @@ def write(
         )
     values = local_federation(about, list(rows.sites), launch)
     if invited:
-        sums = sums_of(Training.model_validate(values["training"]))
+        asked = asked_of_sites(Training.model_validate(values["training"]))
         for site in values["sites"]:
             file = directory / AGREEMENTS / site["name"] / "terms.yaml"
             file.parent.mkdir(parents=True)
             terms = {key: value for key, value in site.items() if key in Terms.model_fields}
-            if sums:
-                terms["metrics"] = [*METRICS, *sums]
+            if asked:
+                terms["metrics"] = [*METRICS, *asked]
             file.write_text(yaml.safe_dump(terms, sort_keys=False), encoding="utf-8")
         values["sites"] = []
     FederationConfig.model_validate(values)

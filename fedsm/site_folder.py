@@ -171,7 +171,7 @@ class SiteFolder:
         file = self.path / TERMS
         shared = set(Terms.model_fields) & set(Site.model_fields)
         own = read(Terms, file).model_dump(exclude=shared) if file.exists() else {}
-        granted = (*own.get("metrics", METRICS), *invitation.sums)
+        granted = (*own.get("metrics", METRICS), *invitation.asks)
         own["metrics"] = tuple(dict.fromkeys(granted))
         terms = Terms.model_validate({**own, **site.model_dump(include=shared)})
         text = yaml.safe_dump(terms.model_dump(mode="json", exclude_defaults=True), sort_keys=False)

@@ -6,6 +6,7 @@ import os
 import textwrap
 
 from fedsm.agreement import METRICS, Invitation
+from fedsm.contract import TREES
 
 _TEMPLATE = """\
 # Terms of site {site} in the federation {federation}, by its data owner.
@@ -97,19 +98,29 @@ def terms_template(invitation: Invitation) -> str:
         launch=_LAUNCH[invitation.launch],
         hyperparameters="".join(limits) or " none",
         region=region or "<the Region of your data>",
-        metrics=_metrics(invitation.sums),
+        metrics=_metrics(invitation.asks),
     )
 
 
-def _metrics(sums: tuple[str, ...]) -> str:
-    if not sums:
+def _metrics(asked: tuple[str, ...]) -> str:
+    if not asked:
         return f"# metrics: [{', '.join(METRICS[:4])}]"
-    lines = textwrap.wrap(", ".join((*METRICS, *sums)), 96, break_on_hyphens=False)
+    if asked == (TREES,):
+        says = [
+            "# The federation's strategy also asks for the trees that are grown on your rows. The",
+            "# split values of a tree are values of a feature in some row: see docs/models.md.",
+        ]
+    else:
+        says = [
+            "# The federation's strategy also asks for these sums over your rows, in every round:",
+            *textwrap.wrap(", ".join(asked), 96, initial_indent="#   ", subsequent_indent="#   "),
+            "# docs/strategies.md says what they are.",
+        ]
+    lines = textwrap.wrap(", ".join((*METRICS, *asked)), 96, break_on_hyphens=False)
     return "\n".join(
         [
-            "# The federation's strategy also asks for these sums over your rows, in every round:",
-            *textwrap.wrap(", ".join(sums), 96, initial_indent="#   ", subsequent_indent="#   "),
-            "# Without them your site cannot take part; docs/strategies.md says what they are.",
+            *says,
+            "# Without this your site cannot take part.",
             "metrics: [",
             *(f"  {line}" for line in lines),
             "]",

@@ -38,11 +38,10 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedsm.client import columns
-from fedsm.contract import LIMIT, LIMIT_COUNT, LIMIT_METRICS
+from fedsm.contract import LIMIT, LIMIT_COUNT, LIMIT_METRICS, TREES
 from fedsm.errors import ConfigError
 from fedsm.learning.checks import MAX_NAME, MAX_WEIGHT, initial_fault
 from fedsm.learning.trees import MAX_BYTES, is_bytes
-from fedsm.learning.trees import NAME as TREES
 from fedsm.metric_names import ROUND, WEIGHT
 from fedsm.transport.notes import Withheld
 

@@ -27,6 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from fedsm.errors import ConfigError
 from fedsm.learning.exact_objective import Matrix, Rows
 from fedsm.learning.logistic_share import Share
+from fedsm.learning.models.settings import Reader
 
 SOLVERS = ("gradient", "lbfgs", "newton-cg", "newton-cholesky")
 
@@ -63,38 +64,19 @@ class Settings:
         Raises
         ------
         ConfigError
-            Values are out of their range; all are listed.
+            Values are out of their range, or another model's; all are listed.
         """
-        faults: list[tuple[str, str]] = []
-
-        def number(key: str, default: float, *, whole: bool = False) -> float:
-            value = config.get(key, default)
-            kinds = int if whole else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < np.inf:
-                faults.append((key, f"must be a {'whole ' if whole else ''}number above 0"))
-                return default
-            return value
-
-        def choice(key: str, default: str, valid: tuple[str, ...]) -> str:
-            value = config.get(key, default)
-            if value not in valid:
-                faults.append((key, f"must be one of {', '.join(valid)}"))
-            return str(value)
-
+        reader = Reader("logistic-regression", config)
+        reader.skip("class-weights")
+        reader.skip("seed")  # nothing is drawn
         settings = cls(
-            c=float(number("c", cls.c)),
-            penalty=choice("penalty", cls.penalty, ("l2", "none")),
-            local_steps=int(number("local-steps", cls.local_steps, whole=True)),
-            learning_rate=float(number("learning-rate", cls.learning_rate)),
-            solver=choice("solver", cls.solver, SOLVERS),
+            c=reader.number("c", cls.c),
+            penalty=reader.choice("penalty", cls.penalty, ("l2", "none")),
+            local_steps=reader.whole("local-steps", cls.local_steps),
+            learning_rate=reader.number("learning-rate", cls.learning_rate),
+            solver=reader.choice("solver", cls.solver, SOLVERS),
         )
-        if faults:
-            raise ConfigError(
-                "hyperparameters of the logistic regression are wrong",
-                where="training.hyperparameters",
-                action="correct them in federation.yaml",
-                faults=tuple(faults),
-            )
+        reader.done()
         return settings
 
     @property

@@ -20,9 +20,6 @@ from flwr.app import Array, ArrayRecord
 KEY = "0"
 """Name of the array that holds the bytes: Flower's."""
 
-NAME = "trees"
-"""What an owner's terms name so that trees may leave."""
-
 NEW_TREES = "new-trees"
 """In a message's config: whether a site answers with its new trees alone."""
 

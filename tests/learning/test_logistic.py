@@ -116,7 +116,18 @@ def test_arrays_of_another_model_are_refused() -> None:
 def test_hyperparameters_are_read_and_all_faults_listed() -> None:
     read = Settings.from_run_config({"c": 2, "local-steps": 3, "penalty": "none", "other": "x"})
     assert (read.c, read.local_steps, read.inverse_penalty) == (2.0, 3, np.inf)
-    wrong = {"c": 0, "local-steps": 2.5, "learning-rate": "fast", "penalty": "l1", "solver": "sag"}
+    wrong = {
+        "c": 0,
+        "local-steps": 2.5,
+        "learning-rate": "fast",
+        "penalty": "l1",
+        "solver": "sag",
+        "max-depth": 3,
+        "learning-rte": 0.1,
+    }
     with pytest.raises(ConfigError) as caught:
         Settings.from_run_config(wrong)
-    assert {field for field, _ in caught.value.faults} == set(wrong)
+    faults = dict(caught.value.faults)
+    assert set(faults) == set(wrong)
+    assert "no setting of logistic-regression" in faults["max-depth"]
+    assert "did you mean learning-rate?" in faults["learning-rte"]

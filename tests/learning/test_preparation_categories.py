@@ -124,7 +124,7 @@ def test_too_many_or_too_long_categories_name_the_column() -> None:
         categories.categories(long, 1)
     assert "xxx" not in str(caught.value)
     halves = {name: {"cp": {f"{name}{i}": 5 for i in range(600)}, "sex": {}} for name in ("a", "b")}
-    with pytest.raises(DataError, match="'cp' has 1200 categories over all sites"):
+    with pytest.raises(DataError, match="'cp' has 1200 categories over all sites, 600 at a alone"):
         categories.merge(combine({"one": statistics(rows("1", "m", 4))}), halves)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ NAMES = frozenset(
     }
 )
 """Hyperparameters that some model has; others are the user's own, and nobody's business here."""
+
+NEAR = 0.85
+"""So alike (difflib's ratio) that a name of the user's own is taken for a slip."""
 
 
 class Reader:
@@ -108,10 +112,13 @@ class Reader:
         Raises
         ------
         ConfigError
-            Something was not, or a hyperparameter is another model's; all are listed.
+            Something was not, or a hyperparameter is another model's, or misspelt; all are listed.
         """
         others = sorted((NAMES & set(self._config)) - self._known)
         faults = [*self._faults, *((key, f"is no setting of {self._model}") for key in others)]
+        for key in sorted(set(self._config) - NAMES):
+            if near := difflib.get_close_matches(key, sorted(self._known), 1, NEAR):
+                faults.append((key, f"is nobody's setting; did you mean {near[0]}?"))
         if faults:
             raise ConfigError(
                 f"hyperparameters of {self._model} are wrong",

@@ -119,11 +119,12 @@ def merge(summary: Summary, sites: Mapping[str, Vocabulary]) -> Summary:
             union[name].update(counts)
     for name, values in union.items():
         if len(values) > MAX_CATEGORIES:
+            most = max(sites, key=lambda site: len(sites[site].get(name, ())))
             raise DataError(
-                f"column {name!r} has {len(values)} categories over all sites, {MAX_CATEGORIES} "
-                "at most are taken",
+                f"column {name!r} has {len(values)} categories over all sites, "
+                f"{len(sites[most][name])} at {most} alone; {MAX_CATEGORIES} at most are taken",
                 where="categories",
-                action="group its categories alike at all sites, or leave it out of the "
-                "hyperparameter `categories`",
+                action="group its categories alike at all sites, leave it out of the "
+                f"hyperparameter `categories`, or run without {most}",
             )
     return replace(summary, vocabulary=tuple(tuple(sorted(v)) for v in union.values()))

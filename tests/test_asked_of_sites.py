@@ -1,4 +1,4 @@
-"""What strategy ``exact`` asks of an owner beside the model, and where he sees it."""
+"""What a strategy asks of an owner beside the model, and where he sees it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fedsm.agreement import METRICS, Invitation, sums_of
+from fedsm.agreement import METRICS, Invitation, asked_of_sites
+from fedsm.contract import TREES
 from fedsm.learning import exact_site
 from fedsm.terms_template import terms_template
 from fedsm.training_config import Training
@@ -24,20 +25,26 @@ def training(**values: Any) -> Training:
         ({"options": {"solver": "newton"}}, {"losses", "trials", "hessian"}, {"curvature-mean"}),
         ({"options": {"solver": "lbfgs"}}, {"losses", "curvature-mean"}, {"hessian", "extremes"}),
         ({"hyperparameters": {"penalty": "none"}}, {"extremes", "hessian"}, set()),
-        ({"strategy": "scaffold"}, set(), {"losses"}),
+        ({"strategy": "scaffold"}, set(), {"losses", TREES}),
+        ({"strategy": "fedxgb-bagging"}, {TREES}, {"losses"}),
+        ({"strategy": "fedxgb-cyclic"}, {TREES}, {"losses"}),
     ],
 )
 def test_only_what_the_strategy_needs_is_asked_for(
     values: dict[str, Any], there: set[str], absent: set[str]
 ) -> None:
-    found = set(sums_of(training(**values)))
+    found = set(asked_of_sites(training(**values)))
     assert there <= found
     assert not absent & found
-    assert found <= set(exact_site.LEAVING)
+    assert found <= {*exact_site.LEAVING, TREES}
 
 
-def test_the_owner_sees_the_sums_in_his_file_of_terms() -> None:
-    asked = sums_of(training())
+@pytest.mark.parametrize(
+    ("strategy", "says"),
+    [("exact", "these sums over your rows"), ("fedxgb-bagging", "are values of a feature")],
+)
+def test_the_owner_sees_it_in_his_file_of_terms(strategy: str, says: str) -> None:
+    asked = asked_of_sites(training(strategy=strategy))
     values: dict[str, Any] = {
         "fedsm": "0",
         "federation": "f",
@@ -52,7 +59,8 @@ def test_the_owner_sees_the_sums_in_his_file_of_terms() -> None:
         "rounds": 3,
         "max_wait": 5,
     }
-    text = terms_template(Invitation.model_validate({**values, "sums": asked}))
+    text = terms_template(Invitation.model_validate({**values, "asks": asked}))
+    assert says in text
     assert yaml.safe_load(text)["metrics"] == [*METRICS, *asked]
     assert max(map(len, text.splitlines())) <= 100
     # Without any, the metrics stay as they are by default.
