@@ -200,3 +200,9 @@ def test_public_names() -> None:
 def test_importing_fedsm_is_light() -> None:
     loaded = run("import sys, fedsm; print(*sorted(m.split('.')[0] for m in sys.modules))")
     assert not {"flwr", "boto3", "sklearn", "grpc", "pydantic"} & set(loaded.split())
+
+
+@pytest.mark.parametrize("module", ["fedsm.federation", "fedsm.client.runtime"])
+def test_scikit_learn_is_loaded_by_what_trains_only(module: str) -> None:
+    loaded = run(f"import sys, {module}; print(*sorted(m.split('.')[0] for m in sys.modules))")
+    assert not {"sklearn", "pandas", "torch", "xgboost", "polars"} & set(loaded.split())

@@ -23,7 +23,6 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
-from sklearn.exceptions import ConvergenceWarning
 
 from fedsm.errors import ConfigError, TrainingError
 from fedsm.learning import exact_site as site
@@ -274,6 +273,8 @@ class Exact(Strategy):
     def _give_up(self, rounds: int) -> None:
         what = f"exact logistic regression has not converged in {rounds} rounds"
         if self._unconverged == "warn":
+            from sklearn.exceptions import ConvergenceWarning  # slow to load
+
             warnings.warn(what, ConvergenceWarning, stacklevel=3)
             return
         hint = "" if self._options.strength else " (or set penalty: l2: the rows may be separated)"

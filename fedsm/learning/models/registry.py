@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,19 @@ from fedsm.errors import ConfigError
 from fedsm.learning.metrics import classification
 from fedsm.learning.models.base import Adapter
 from fedsm.learning.models.custom import CUSTOM, MODEL, load
-from fedsm.learning.models.logistic_regression import LogisticRegressionAdapter
-from fedsm.learning.models.mlp_classifier import MLPClassifierAdapter
-from fedsm.learning.models.pytorch import PyTorchAdapter
-from fedsm.learning.models.sgd_classifier import SGDClassifierAdapter
-from fedsm.learning.models.xgboost_trees import XGBoostAdapter
 from fedsm.learning.preparation import Summary
 from fedsm.learning.tables import Table
 
-_ADAPTERS: dict[str, Callable[[Path | None], Adapter]] = {
-    LogisticRegressionAdapter.name: lambda code: LogisticRegressionAdapter(),
-    SGDClassifierAdapter.name: lambda code: SGDClassifierAdapter(),
-    MLPClassifierAdapter.name: lambda code: MLPClassifierAdapter(),
-    PyTorchAdapter.name: PyTorchAdapter,
-    XGBoostAdapter.name: lambda code: XGBoostAdapter(),
-    CUSTOM: load,
+# By module and class, as scikit-learn takes a second to load, and few runs need all of them.
+_MODULES = {
+    "logistic-regression": ("logistic_regression", "LogisticRegressionAdapter"),
+    "sgd-classifier": ("sgd_classifier", "SGDClassifierAdapter"),
+    "mlp-classifier": ("mlp_classifier", "MLPClassifierAdapter"),
+    "pytorch": ("pytorch", "PyTorchAdapter"),
+    "xgboost": ("xgboost_trees", "XGBoostAdapter"),
 }
 
-ADAPTERS = tuple(_ADAPTERS)
+ADAPTERS = (*_MODULES, CUSTOM)
 """Names that :func:`adapter` knows."""
 
 
@@ -49,14 +45,19 @@ def adapter(name: str, code: Path | None = None) -> Adapter:
     ConfigError
         There is none of that name, or it lacks its library or its file.
     """
-    if name not in _ADAPTERS:
+    if name == CUSTOM:
+        return load(code)
+    if name not in _MODULES:
         raise ConfigError(
             f"there is no model adapter {name!r}",
             where="training.model",
             action=f"choose from {', '.join(ADAPTERS)} ({CUSTOM}: your own, in "
             f"client_code/{MODEL}), or leave it out to get model.npz",
         )
-    return _ADAPTERS[name](code)
+    module, kind = _MODULES[name]
+    make = getattr(import_module(f"{__package__}.{module}"), kind)
+    made: Adapter = make(code) if name == "pytorch" else make()
+    return made
 
 
 def evaluate(
