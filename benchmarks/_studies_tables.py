@@ -97,6 +97,24 @@ def preparation(measured: Mapping[str, Any]) -> str:
     )
 
 
+def coefficients(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The exact strategy beside scikit-learn over the pooled rows."""
+    head = ("rows", "coefficients", "C", "rounds", "coefficients off by")
+    return _table(
+        head,
+        [
+            (
+                row["study"],
+                _number(row["coefficients"], "d"),
+                f"{row['c']:g}",
+                _number(row["rounds"], "d"),
+                _number(row["max_abs_coef_diff"], ".0e"),
+            )
+            for row in rows
+        ],
+    )
+
+
 def gaps(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rounds of the exact strategy over wide rows."""
     names = list(rows[0]["rounds_to_gap"])
@@ -153,6 +171,7 @@ def places(document: Document) -> dict[str, str]:
     for name, make in (
         ("eicu_preparation", preparation),
         ("exact_gaps", gaps),
+        ("exact_coefficients", coefficients),
         ("simulated_sites", sites),
         ("figures", figures),
     ):

@@ -34,8 +34,8 @@ from benchmarks._studies_results import figures_of, gain_rows, rows_of
 from benchmarks._studies_splits import CMS, HEART, Split, cms_splits, heart_splits
 from benchmarks._studies_variants import AVERAGING, Found, Key, variants
 
-EICU, SITES = "eicu", "simulated-sites"
-STUDIES = (*HEART, CMS, EICU, SITES)
+EICU, EXACT, SITES = "eicu", "exact", "simulated-sites"
+STUDIES = (*HEART, CMS, EICU, EXACT, SITES)
 WORKERS = 2
 
 HEART_SEEDS, CMS_REPEATS = 10, 10
@@ -135,6 +135,14 @@ def of_eicu(quick: bool, docs: Path | None, tables: Path | None = None) -> dict[
     }
 
 
+def of_exact(data: Path, quick: bool) -> dict[str, Any]:
+    """The exact strategy on small rows, with little and with much penalty."""
+    from benchmarks import _studies_exact as made
+
+    rows = made.rows_of(data, quick)
+    return {"exact_coefficients": rows, "figures": made.figures_of(rows)}
+
+
 def of_sites(quick: bool, _docs: Path | None) -> dict[str, Any]:
     """Simulated sites."""
     from benchmarks import _studies_sites as made
@@ -150,6 +158,7 @@ def measure(
     makers: dict[str, Callable[[], dict[str, Any]]] = {
         **{name: partial(of_public_rows, name, data, quick, docs) for name in (*HEART, CMS)},
         EICU: partial(of_eicu, quick, docs, tables),
+        EXACT: partial(of_exact, data, quick),
         SITES: partial(of_sites, quick, docs),
     }
     document: dict[str, Any] = {"rows": [], "gains": []}

@@ -146,7 +146,8 @@ def test_the_page_has_a_place_for_everything() -> None:
     text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
     studies = [*HEART, CMS, "eicu"]
     names = [*studies, *(f"{name}-gain" for name in (*HEART, CMS))]
-    names += ["eicu_preparation", "exact_gaps", "simulated_sites", "figures"]
+    names += ["eicu_preparation", "exact_gaps", "exact_coefficients", "simulated_sites"]
+    names += ["figures"]
     for name in names:
         assert text.count(f"<!-- {name} -->\n") == text.count(f"<!-- /{name} -->") == 1
     assert not places({"rows": [], "gains": []})
