@@ -31,7 +31,8 @@ Launch = Annotated[
 DATASETS = "breast-cancer, heart-disease, heart-disease-flamby, cms-fraud or eicu."
 Dataset = Annotated[str, typer.Option(help=DATASETS)]
 Data = Annotated[
-    Path | None, typer.Option(help="Directory of the dataset's files; eicu is made up without it.")
+    Path | None,
+    typer.Option(help="Directory of the dataset's files; fetched without it, or (eicu) made up."),
 ]
 MadeUp = Annotated[
     int | None, typer.Option(help="Of eicu: make look-alike tables of this many stays.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def load_dataset(
     ----------
     name : str
     data : Path, optional
-        Directory of its files; without it eICU's tables are made up.
+        Directory of its files; without it they are fetched, and eICU's tables made up.
     seed : int
         Of the split.
     made_up : int, optional
@@ -57,9 +58,9 @@ def load_dataset(
     Raises
     ------
     ConfigError
-        It needs files and no directory is given, or a library that is not installed.
+        It needs a library that is not installed, or there is no such study.
     DataError
-        The files cannot be used.
+        The files cannot be had, or cannot be used.
     """
     if made_up is not None and (name != "eicu" or data is not None or made_up < 1):
         raise ConfigError(
@@ -69,13 +70,11 @@ def load_dataset(
         )
     if data is None and name == "eicu":
         return fetch.made_up_eicu(made_up or MADE_UP, seed)
-    if data is None and (files := fetch.DOWNLOADS[name]):
-        raise ConfigError(
-            f"{name} is read from {', '.join(file.name for file in files)}",
-            where="--data",
-            action="give the directory that holds them; fedsm data can fetch them",
-        )
-    return fetch.load(name, data or Path(), seed)
+    if data is not None or name not in fetch.DOWNLOADS:
+        return fetch.load(name, data or Path(), seed)
+    with tempfile.TemporaryDirectory() as files:
+        fetch.fetch(name, Path(files), option="--data")
+        return fetch.load(name, Path(files), seed)
 
 
 def write(

@@ -64,7 +64,6 @@ def test_plan_for_people(place: Path) -> None:
         (["status"], 2, "there is no run"),
         (["init", "."], 2, "holds a federation already"),
         (["demo", "--dataset", "other", "--directory", "d"], 2, "choose from"),
-        (["demo", "--dataset", "heart-disease", "--directory", "d"], 2, "--data"),
         (["train", "--nothing"], 2, "No such option"),
         (["init", "federation.yaml/x"], 1, "federation.yaml/x: Not a directory"),
     ],

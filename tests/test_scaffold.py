@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import urllib.error
+import urllib.request
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from fedsm.agreements import AGREEMENTS
 from fedsm.cli_options import DATASETS
 from fedsm.config import load
 from fedsm.datasets import fetch
-from fedsm.errors import ConfigError
+from fedsm.errors import ConfigError, DataError
 from fedsm.learning.channels import read_rows
 from fedsm.learning.schema import FILE, AnyTable, Schema
 from fedsm.learning.tables import category_names
@@ -146,6 +149,32 @@ def test_each_study_is_written_with_rows_that_its_schema_allows(tmp_path: Path, 
     lines = told(name, found, made_up=data is None)
     assert any("made up" in line for line in lines) == (name == "eicu")
     assert any(site in line for line in lines for site in found.sites)
+
+
+def test_without_a_folder_the_published_files_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not DATA.is_dir():
+        pytest.skip("the data are not on this machine")
+    asked = []
+
+    def served(url: str, timeout: float) -> BytesIO:
+        asked.append(name := url.rpartition("/")[2])
+        return BytesIO((DATA / "heart" / name).read_bytes())
+
+    monkeypatch.setattr(urllib.request, "urlopen", served)
+    assert len(load_dataset("heart-disease", None).sites) == len(asked) == 4
+
+
+def test_without_network_the_files_to_get_and_the_option_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreachable(url: str, timeout: float) -> BytesIO:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    with pytest.raises(DataError, match="no route to host") as caught:
+        load_dataset("heart-disease", None)
+    assert "processed.cleveland.data, processed.hungarian.data" in str(caught.value)
+    assert str(caught.value).endswith("give the folder with --data")
 
 
 def test_eicu_has_the_inputs_of_the_published_study() -> None:

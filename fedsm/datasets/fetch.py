@@ -86,7 +86,9 @@ def read_url(url: str) -> bytes:
     return content
 
 
-def fetch(name: str, directory: Path, read: Callable[[str], bytes] = read_url) -> None:
+def fetch(
+    name: str, directory: Path, read: Callable[[str], bytes] = read_url, option: str = "--from"
+) -> None:
     """Put a data set's published files into a directory; those that are there already stay.
 
     Parameters
@@ -96,6 +98,8 @@ def fetch(name: str, directory: Path, read: Callable[[str], bytes] = read_url) -
     directory : Path
     read : callable, optional
         URL to content; raises ``OSError``.
+    option : str
+        Of the command line, that takes a folder of files had otherwise.
 
     Raises
     ------
@@ -106,14 +110,15 @@ def fetch(name: str, directory: Path, read: Callable[[str], bytes] = read_url) -
         raise DataError(
             "is given by PhysioNet to those who sign its data-use agreement, and cannot be fetched",
             where=name,
-            action=f"get access at {_AGREEMENT} and give the folder of the tables with --from, or "
-            "make tables that look like them with --made-up",
+            action=f"get access at {_AGREEMENT} and give the folder of the tables with {option}, "
+            "or make tables that look like them with --made-up",
         )
+    names = ", ".join(file.name for file in DOWNLOADS[name])
+    action = f"fetch {names} elsewhere and give the folder with {option}"
     for file in DOWNLOADS[name]:
         path = directory / file.name
         if path.is_file() and _digest(path.read_bytes()) == file.sha256:
             continue
-        action = f"fetch {file.name} elsewhere and give its folder with --from"
         try:
             content = read(file.url)
         except (OSError, urllib.error.URLError) as error:

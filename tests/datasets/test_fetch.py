@@ -63,7 +63,7 @@ def test_another_file_under_the_same_name_is_refused_and_not_kept(tmp_path: Path
 def test_without_network_the_way_round_it_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         f.prepare_data("cms-fraud", tmp_path, read=no_network)
-    assert str(caught.value).endswith("and give its folder with --from")
+    assert str(caught.value).endswith("and give the folder with --from")
     assert str(caught.value.where).startswith("https://raw.githubusercontent.com/aws-samples/")
 
 
