@@ -57,6 +57,8 @@ def rounds_table(state: RunState, *, last: int = 10) -> Table:
     """The last rounds: metrics on the coordinator's test rows, and averaged over the sites."""
     shown = state.rounds[-last:]
     title = f"Rounds {state.current_round}/{state.rounds_planned}"
+    if shown and shown[-1].train.get("converged") == 1:
+        title += ", converged"
     if len(shown) < len(state.rounds):
         title += f", the last {last} (all: fedsm history)"
     table = Table(title=title, title_justify="left")

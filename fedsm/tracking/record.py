@@ -19,6 +19,7 @@ from fedsm.events import Event
 from fedsm.tracking.names import CLIENT, SERVER
 from fedsm.tracking.vocabulary import (
     EXAMPLES,
+    NOT_FINITE,
     REPORT,
     ROUND,
     TEST,
@@ -26,6 +27,7 @@ from fedsm.tracking.vocabulary import (
     VALIDATION,
     hyperparameters,
     measured,
+    metric_name,
     number_or_reason,
     parameter,
 )
@@ -48,6 +50,7 @@ TERMINAL = ("Completed", "Failed", "Stopped")
 _GROUP = {"train": TRAINING, "evaluate": VALIDATION}
 _DATA_SIZE = {"train": "train-data-size", "evaluate": "validation-data-size"}
 _LEFT_OUT = "metrics-left-out"
+_WITHHELD = "withheld under the owner's terms"
 
 
 @dataclass(slots=True)
@@ -110,6 +113,7 @@ class Record:
         self.federation = ""
         self._sheets: dict[Participant, _Sheet] = {}
         self._notes: list[Note] = []
+        self._withheld: set[tuple[Participant, str]] = set()
         # Each takes an event in and says whether it is time to write.
         self._kinds: dict[str, Callable[[Mapping[str, Any], datetime], bool]] = {
             "run-started": self._run_started,
@@ -192,6 +196,10 @@ class Record:
         size = data["metrics"].get(EXAMPLES)
         if isinstance(size, int | float):
             sheet.put(_DATA_SIZE[phase], size)
+        for name in data.get("withheld", ()):
+            # The average of what all sites withhold is no number either.
+            for owner in (participant, SERVER_SIDE):
+                self._withheld.add((owner, metric_name(_GROUP[phase], name)))
         self._measure(participant, _GROUP[phase], step, data["metrics"], time)
         self._add(participant, f"{_GROUP[phase]}:Seconds", step, data.get("seconds"), time)
         for owner in (participant, SERVER_SIDE):
@@ -272,11 +280,14 @@ class Record:
         if isinstance(number, float):
             sheet.points[step, name] = Point(name, step, number, time)
             return
-        if (name, number) not in sheet.left_out:
-            sheet.left_out[name, number] = step
-            self._notes.append(
-                Note(f"{who.role} {who.site}: {name} is {number} in round {step} and is left out")
-            )
+        # Terms that hold something back are no fault to speak of in every run.
+        withheld = number == NOT_FINITE and (who, name) in self._withheld
+        reason = _WITHHELD if withheld else number
+        if (name, reason) not in sheet.left_out:
+            sheet.left_out[name, reason] = step
+            if not withheld:
+                said = f"{name} is {reason} in round {step} and is left out"
+                self._notes.append(Note(f"{who.role} {who.site}: {said}"))
 
     def _count(self, who: Participant, name: str, step: int, value: Any, time: datetime) -> None:
         if isinstance(value, int | float):

@@ -37,6 +37,9 @@ _SAME = {"acc": "accuracy", "auroc": "auc", "rocauc": "auc", "logloss": "log-los
 _ACRONYMS = {"auc", "roc", "pr", "mse", "rmse", "mae", "r2", "f1", "tp", "fp", "tn", "fn"}
 
 
+NOT_FINITE = "not a finite number"
+
+
 def metric_name(group: str, key: str) -> str:
     """Name of a metric that a script calls ``key``.
 
@@ -73,7 +76,7 @@ def measured(group: str, metrics: Mapping[str, Any]) -> Iterator[tuple[str, floa
 def number_or_reason(value: Any) -> float | str:
     """``value`` as a finite float, or why it is none; the journal holds null for NaN."""
     if value is None:
-        return "not a finite number"
+        return NOT_FINITE
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"a {type(value).__name__}, not a number"
     try:

@@ -154,6 +154,22 @@ def test_what_is_not_finite_is_left_out_and_said_once(journal: Journal) -> None:
     )
 
 
+def test_what_a_site_withholds_is_no_fault_to_speak_of(journal: Journal) -> None:
+    story.start(journal, ("north", "south"))
+    values: dict[str, Any] = {"auc": None, "classes-present": None}
+    data = {"round": 1, "phase": "evaluate", "metrics": values, "withheld": ["classes-present"]}
+    journal.append("site-metrics", site="north", seconds=0.1, **data)
+    journal.append("round-ended", round=1, seconds=0.2, train={}, evaluate=values, server={})
+    written = writes(journal)
+    assert {w.sentence for w in written if isinstance(w, Note)} == {
+        f"{who}: Validation:AUC is not a finite number in round 1 and is left out"
+        for who in ("client north", "aggregator server")
+    }
+    for who in (NORTH, SERVER_SIDE):
+        left_out = str(final(written, who).parameters["metrics-left-out"])
+        assert "Validation:ClassesPresent: withheld under the owner's terms" in left_out
+
+
 def test_models_and_status(journal: Journal) -> None:
     story.play(journal)
     written = writes(journal)
