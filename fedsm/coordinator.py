@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fedsm.bundle import object_key
 from fedsm.clouds import Cloud
 from fedsm.config import FederationConfig
 from fedsm.errors import ConfigError, FedsmError, StoppedEarly
+from fedsm.evaluation import test_rows
 from fedsm.events import Journal
 from fedsm.execute import Launcher, Watcher
 from fedsm.hooks import Hooks, first_arrays, model_of, strategy_of
@@ -270,7 +272,14 @@ class Coordinator:
         training = self._config.training
         if training.report is None:
             return None
-        return Reporter(training.report, training, self.journal, self._project, self._directory)
+        return Reporter(
+            training.report,
+            self.journal,
+            self._directory,
+            model=partial(model_of, training, self._project),
+            test=partial(test_rows, training, self._project),
+            hyperparameters=training.hyperparameters,
+        )
 
     def _stopping(self) -> bool:
         if self._interrupted.is_set():

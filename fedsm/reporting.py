@@ -7,7 +7,7 @@ reason.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,17 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from fedsm.errors import DataError, FedsmError
-from fedsm.evaluation import test_rows
 from fedsm.events import Journal
 from fedsm.exchange import REPORT, Exchange
-from fedsm.hooks import model_of
 from fedsm.learning.groups import Groups
 from fedsm.learning.models import Adapter
 from fedsm.learning.pooled import by_group, importances, pooled
 from fedsm.learning.preparation import Summary
 from fedsm.learning.reported import Reported, read
+from fedsm.learning.schema import AnyTable
 from fedsm.learning.site_report import Asked, counted, measured
 from fedsm.training import Outcome
-from fedsm.training_config import Report, Training
+from fedsm.training_config import Report
 
 FILE = "report.json"
 
@@ -40,27 +39,34 @@ class Reporter:
     Parameters
     ----------
     settings : Report
-    training : Training
     journal : Journal
         Gets ``site-report`` for each site, as it was told, or ``site-unreported`` with the reason,
         and ``report``.
-    project, directory : Path
-        The project's directory, and the run's, which gets ``report.json``.
+    directory : Path
+        The run's, which gets ``report.json``.
+    model : callable
+        () -> Adapter, or None where the arrays are of no model that is known here.
+    test : callable
+        () -> the coordinator's own rows, or None.
+    hyperparameters : mapping
     """
 
     def __init__(
         self,
         settings: Report,
-        training: Training,
         journal: Journal,
-        project: Path,
         directory: Path,
+        *,
+        model: Callable[[], Adapter | None],
+        test: Callable[[], AnyTable | None],
+        hyperparameters: Mapping[str, Any],
     ) -> None:
         self._settings = settings
-        self._training = training
         self._journal = journal
-        self._project = project
         self._directory = directory
+        self.model = model
+        self._test = test
+        self._hyperparameters = hyperparameters
         self._groups = Groups.of(settings.groups)
 
     def __call__(self, exchange: Exchange, nodes: list[int], outcome: Outcome) -> None:
@@ -120,19 +126,13 @@ class Reporter:
         """By which rows are counted."""
         return self._groups
 
-    def model(self) -> Adapter | None:
-        """The adapter; None without one."""
-        return model_of(self._training, self._project)
-
     def server(self, model: Adapter, arrays: ArrayRecord, summary: Summary) -> Reported | None:
         """The model on the coordinator's own test rows, measured as at a site."""
-        rows = test_rows(self._training, self._project)
+        rows = self._test()
         if rows is None:
             return None
         y = summary.encode(rows.labels)
-        found = model.predict(
-            arrays, summary.transform(rows), summary, self._training.hyperparameters
-        )
+        found = model.predict(arrays, summary.transform(rows), summary, self._hyperparameters)
         metrics = measured(y, found) | counted(y, found, 1)
         return read(metrics, len(summary.classes), Groups(), (), [])
 
@@ -140,7 +140,7 @@ class Reporter:
         self, model: Adapter, arrays: ArrayRecord, summary: Summary
     ) -> dict[str, float]:
         """Of a binary linear model: input to its coefficient, the largest first."""
-        fitted = model.build(arrays, summary, self._training.hyperparameters)
+        fitted = model.build(arrays, summary, self._hyperparameters)
         values = np.atleast_2d(getattr(fitted[-1], "coef_", np.zeros((0, 0))))
         if values.shape != (1, len(summary.inputs)):
             return {}

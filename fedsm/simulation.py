@@ -12,6 +12,7 @@ sites that leave or are late. The arrays are the same, to the last bit.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,8 +28,9 @@ from fedsm.learning.models import Adapter, adapter, evaluate
 from fedsm.learning.preparation import Summary
 from fedsm.learning.site_app import DEFAULT_MODEL, tabular_app
 from fedsm.learning.strategies import make_strategy
+from fedsm.reporting import Reporter
 from fedsm.training import Loop, Outcome, Rounds
-from fedsm.training_config import Prepare
+from fedsm.training_config import Best, Prepare, Report
 from fedsm.transport.memory_grid import SITE, MemoryGrid
 
 Rows = Callable[[Context], Any]
@@ -63,6 +65,8 @@ class Simulation:
     hyperparameters : mapping
     contexts : mapping of str to Context
         Site to its context, with the state that its app left there.
+    report : dict
+        The final evaluation as ``report.json`` has it; empty where none was asked for.
     """
 
     outcome: Outcome
@@ -71,6 +75,7 @@ class Simulation:
     model: Adapter
     hyperparameters: Mapping[str, Any]
     contexts: Mapping[str, Context] = field(repr=False)
+    report: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def arrays(self) -> ArrayRecord:
@@ -107,6 +112,8 @@ def simulate(
     model: str | Adapter = DEFAULT_MODEL,
     hyperparameters: Mapping[str, Any] | None = None,
     prepare: Prepare | None = None,
+    best: Best | None = None,
+    report: Report | None = None,
     test: Any = None,
     make_app: MakeApp | None = None,
     min_sites: int | None = None,
@@ -131,6 +138,10 @@ def simulate(
         By name, as every site gets them.
     prepare : Prepare, optional
         As ``training.prepare``; standardised without it.
+    best : Best, optional
+        As ``training.best``; the last round's model without it.
+    report : Report, optional
+        As ``training.report``; none without it.
     test : Table or SparseTable, optional
         The coordinator's own rows, judged after every round: ``server`` in the history.
     make_app : callable, optional
@@ -141,7 +152,8 @@ def simulate(
     seed : int
         Of the strategy's sampling of sites.
     directory : Path, optional
-        Keeps ``events.jsonl`` and ``checkpoints/``; without it neither outlives the call.
+        Keeps ``events.jsonl``, ``checkpoints/`` and ``report.json``; without it none outlives the
+        call.
 
     Raises
     ------
@@ -150,6 +162,7 @@ def simulate(
     TrainingError
         As :meth:`fedsm.training.Loop.run`.
     """
+    logging.getLogger("flwr").setLevel(logging.WARNING)  # it tells of every round, twice
     least = len(sites) if min_sites is None else min_sites
     made = adapter(model) if isinstance(model, str) else model
     chosen = dict(hyperparameters or {})
@@ -171,9 +184,11 @@ def simulate(
         round_deadline=0.0,
         seed=seed,
         prepare=prepare or Prepare(),
+        best=best,
     )
     per_site: list[dict[str, Any]] = []
     errors: list[dict[str, Any]] = []
+    reported: dict[str, Any] = {}
 
     def keep(event: Event) -> None:
         if event.kind == "site-metrics":
@@ -181,6 +196,8 @@ def simulate(
             per_site.append({name: event.data[name] for name in names})
         elif event.kind == "site-error":
             errors.append(dict(event.data))
+        elif event.kind == "report":
+            reported.update(event.data["report"])
 
     def judge(_: int, arrays: ArrayRecord, summary: Summary | None) -> Mapping[str, Any]:
         assert summary is not None  # noqa: S101
@@ -191,6 +208,18 @@ def simulate(
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         journal = Journal(folder / "events.jsonl")
         journal.subscribe(keep)
+        reporter = (
+            None
+            if report is None
+            else Reporter(
+                report,
+                journal,
+                folder,
+                model=lambda: made,
+                test=lambda: test,
+                hyperparameters=chosen,
+            )
+        )
         try:
             outcome = Loop(
                 grid,
@@ -200,10 +229,11 @@ def simulate(
                 folder / "checkpoints",
                 initial=lambda summary: made.initial(_known(summary), chosen),
                 evaluate_fn=None if test is None else judge,
+                report=reporter,
             ).run()
         finally:
             journal.close()
-    return Simulation(outcome, per_site, errors, made, chosen, grid.contexts)
+    return Simulation(outcome, per_site, errors, made, chosen, grid.contexts, reported)
 
 
 def _known(summary: Summary | None) -> Summary:

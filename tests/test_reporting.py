@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from sklearn.metrics import roc_auc_score
 
+from fedsm import evaluation
 from fedsm.datasets import breast_cancer, write_channels
 from fedsm.events import Journal, read
+from fedsm.hooks import model_of
 from fedsm.learning.models import adapter
 from fedsm.learning.strategies import make_strategy
 from fedsm.learning.tables import concatenate, write_csv
@@ -35,6 +38,19 @@ HOSTILE, LATE = SITES[0], SITES[1]
 Answer = Callable[[Message], Message]
 
 
+def reporter(
+    settings: Report, training: Training, journal: Journal, project: Path, run: Path
+) -> Reporter:
+    return Reporter(
+        settings,
+        journal,
+        run,
+        model=partial(model_of, training, project),
+        test=partial(evaluation.test_rows, training, project),
+        hyperparameters=training.hyperparameters,
+    )
+
+
 class Hospitals:
     """A world of the shipped app, and runs of three rounds in it."""
 
@@ -43,10 +59,12 @@ class Hospitals:
         self.place = place
         self.app = fresh_app(ROOT / "client_code")
         self.contexts: dict[str, Context] = {}
+        self.handlers: dict[str, Answer] = {}
         for number, (site, channels) in enumerate(write_channels(DATA, place).items(), start=2):
             folders = {f"channel-{name}": str(path) for name, path in channels.items()}
             self.contexts[site] = Context(1, number, folders, RecordDict(), {})
-            self.world.join(site, lambda message, site=site: self.honest(site, message))
+            self.handlers[site] = lambda message, site=site: self.honest(site, message)
+            self.world.join(site, lambda message, site=site: self.handlers[site](message))
         self.world.wait(len(SITES))
         write_csv(DATA.test, place / "test.csv", label="target")
 
@@ -60,7 +78,7 @@ class Hospitals:
             reply = self.honest(site, message)
             return change(reply) if message.metadata.message_type == "evaluate.report" else reply
 
-        self.world.join(site, handle)
+        self.handlers[site] = handle
 
     def run(self, settings: Report, **training: Any) -> tuple[Outcome, Run]:
         run = self.place / "runs" / f"run-{len(list(self.place.glob('runs/*')))}"
@@ -74,7 +92,7 @@ class Hospitals:
             journal,
             run,
             initial=lambda known: adapter("logistic-regression").initial(known, {}),  # type: ignore[arg-type]
-            report=Reporter(settings, given, journal, self.place, run),
+            report=reporter(settings, given, journal, self.place, run),
         ).run()
         journal.close()
         return outcome, Run(run)
@@ -191,8 +209,8 @@ def test_arrays_and_configuration_in_a_report_go_nowhere(hospitals: Hospitals) -
 
 def test_without_a_preparation_there_is_no_report(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "events.jsonl")
-    reporter = Reporter(Report(), Training(), journal, tmp_path, tmp_path)
-    reporter(None, [], Outcome(None, None))  # type: ignore[arg-type]
+    made = reporter(Report(), Training(), journal, tmp_path, tmp_path)
+    made(None, [], Outcome(None, None))  # type: ignore[arg-type]
     journal.close()
     (note,) = fold(read(journal.path)).report["notes"]
     assert "training.prepare" in note

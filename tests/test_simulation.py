@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cProfile
+import json
 import pstats
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from fedsm.learning.site_app import tabular_app
 from fedsm.learning.strategies import make_strategy
 from fedsm.simulation import Simulation, simulate
 from fedsm.training import Loop, Rounds
-from fedsm.training_config import Prepare
+from fedsm.training_config import Best, Prepare, Report
 from fedsm.transport.notes import take_head
 from tests.transport.world import World
 
@@ -128,6 +129,21 @@ def test_sites_share_nothing_and_one_that_fails_is_told_of() -> None:
     (error,) = found.errors
     assert (error["round"], error["phase"], error["site"]) == (1, "train", "south")
     assert "unreadable" in error["error"]
+
+
+def test_the_final_evaluation_is_a_runs(tmp_path: Path) -> None:
+    found = simulate(
+        DATA.sites, rounds=3, report=Report(), best=Best(), test=DATA.test, directory=tmp_path
+    )
+    assert found.outcome.best == 3
+    assert found.report["round"] == 3
+    for site, tables in DATA.sites.items():
+        told = found.report["sites"][site]
+        assert told["auc"]["value"] == pytest.approx(found.evaluate(tables.validation)["auc"])
+        assert told["local_only"]["auc"]["value"] > 0.9
+    assert found.report["server"]["n"] == len(DATA.test)
+    assert json.loads((tmp_path / "report.json").read_text()) == found.report
+    assert not simulate(DATA.sites, rounds=1).report
 
 
 def test_what_is_wrong_is_refused_before_anything_runs() -> None:
