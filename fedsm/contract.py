@@ -42,6 +42,9 @@ EXACT_SUMS = {
 """Arrays that leave a site for strategy ``exact``, by solver, and without a penalty. None is like
 the model, so the owner's terms must name them."""
 
+REPORT_ROUNDS = "report-rounds"
+"""In a message's config: how many rounds of its own a site trains for the final report."""
+
 TREES = "trees"
 """What an owner's terms name so that a job's trees may leave."""
 

@@ -16,6 +16,7 @@ from fedsm.client.exits import Exit, Failure, failure
 from fedsm.client.heads import Heads
 from fedsm.client.limits import Questions, Quota
 from fedsm.client.release import Release, Released, Shapes, TooFewRows, shapes_of
+from fedsm.contract import REPORT_ROUNDS
 from fedsm.errors import ConfigError, DataError
 from fedsm.learning.site_report import STATE
 from fedsm.transport import notes, once
@@ -47,7 +48,7 @@ class AppHandler:
     heads : Heads, optional
         Keeps where the coordinator's journal stood at each message.
     rounds : int, optional
-        How many messages of a kind are answered.
+        How many messages of a kind are answered, and rounds trained alone for the report.
 
     Attributes
     ----------
@@ -120,7 +121,8 @@ class AppHandler:
             return Message(Error(once.UNKNOWN, once.REFUSED), reply_to=message)
         if head is not None and self._heads is not None:
             self._heads.add(asking if beside else kind, head)
-        if not self._quota.take(asking):
+        alone = _rounds_alone(message.content) if asking == REPORT else 0
+        if not self._quota.take(asking, alone):
             return self._fail(kind, message, _TOO_MANY_ROUNDS)
         if beside and self._release.limited and not self._questions.take(asking, message.content):
             return self._fail(kind, message, _ANOTHER_QUESTION)
@@ -226,6 +228,12 @@ def _reason(error: BaseException) -> Exit:
 def _few(names: list[str]) -> str:
     more = f" and {len(names) - _LOGGED} more" if len(names) > _LOGGED else ""
     return ", ".join(names[:_LOGGED]) + more
+
+
+def _rounds_alone(content: RecordDict) -> int:
+    """How many rounds of its own the site is to train for the report."""
+    asked = (config.get(REPORT_ROUNDS, 0) for config in content.config_records.values())
+    return max((value for value in asked if isinstance(value, int)), default=0)
 
 
 def _first_arrays(content: RecordDict) -> ArrayRecord | None:

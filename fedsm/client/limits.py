@@ -127,11 +127,11 @@ class Quota:
         self.rounds = rounds
         self._taken: Counter[str] = Counter()
 
-    def take(self, kind: str) -> bool:
-        """Whether one more message of a kind may be answered."""
+    def take(self, kind: str, alone: int = 0) -> bool:
+        """Whether one more message of a kind, which asks for rounds alone, may be answered."""
         kind = kind.removesuffix(".default")
         self._taken[kind] += 1
-        return self.rounds is None or self._taken[kind] <= self.rounds
+        return self.rounds is None or max(self._taken[kind], alone) <= self.rounds
 
 
 class Questions:

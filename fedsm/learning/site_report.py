@@ -18,6 +18,7 @@ import numpy as np
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from fedsm.contract import REPORT_ROUNDS
 from fedsm.errors import FedsmError
 from fedsm.learning import groups, personal, score_counts, scores
 from fedsm.learning.metrics import classification, judged
@@ -66,7 +67,7 @@ class Asked:
             "report-personalize": self.personalize,
             "report-importance": list(self.importance),
             "report-smallest": self.smallest,
-            "report-rounds": self.rounds,
+            REPORT_ROUNDS: self.rounds,
             **self.groups.to_config(),
         }
 
@@ -79,7 +80,7 @@ class Asked:
             groups=groups.Groups.from_config(config),
             importance=tuple(config.get("report-importance", ())),
             smallest=int(config.get("report-smallest", 1)),
-            rounds=int(config.get("report-rounds", 1)),
+            rounds=int(config.get(REPORT_ROUNDS, 1)),
         )
 
 

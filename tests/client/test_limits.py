@@ -21,6 +21,7 @@ from fedsm.client.release import Release
 from fedsm.client.runtime import Job
 from fedsm.contract import JobSettings
 from fedsm.errors import ConfigError
+from fedsm.learning.site_report import Asked
 from fedsm.transport.flower import instruction
 from fedsm.transport.notes import JOURNAL
 from tests.client.harness import CREDENTIALS, HEAD, client_code, environment, hub, workplace
@@ -273,6 +274,24 @@ def test_a_message_without_the_journals_head_is_refused_where_there_are_limits(
         )
     message.content[JOURNAL] = HEAD
     assert handler(message).has_content()
+
+
+@pytest.mark.parametrize(("alone", "answered"), [(3, True), (4, False), (2**40, False)])
+def test_a_site_trains_alone_for_no_more_rounds_than_its_owner_allows(
+    alone: int, answered: bool
+) -> None:
+    def app(message: Message, _: Any) -> Message:
+        return Message(RecordDict(), reply_to=message)
+
+    handler = AppHandler(app, Path(), run_config={}, node_config={}, release=Release(), rounds=3)  # type: ignore[arg-type]
+    reply = handler(
+        asking(
+            "evaluate.report", RecordDict({"config": ConfigRecord(Asked(rounds=alone).to_config())})
+        )
+    )
+    assert reply.has_content() == answered
+    if not answered:
+        assert "more rounds than the site's owner allows" in reply.error.reason
 
 
 def test_a_job_answers_no_more_rounds_than_its_owner_allows(
