@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from fedsm import metric_names
 from fedsm.config import FederationConfig, Framework, Site
 from fedsm.config_checks import TREE_STRATEGIES
-from fedsm.contract import EXACT_SUMS, TREES
+from fedsm.contract import EXACT_SUMS, MAX_ROUNDS, TREES
 from fedsm.errors import ConfigError
 from fedsm.fields import (
     AccountId,
@@ -101,7 +101,7 @@ class Invitation(Model):
     addresses: Annotated[tuple[Host, ...], Field(min_length=1, max_length=16)]
     port: int = Field(ge=0, le=65535)
     sts_region: Region
-    rounds: int = Field(ge=1, le=100_000)
+    rounds: int = Field(ge=1, le=MAX_ROUNDS)
     max_wait: float = Field(gt=0)
     model: Line = ""
     hyperparameters: Annotated[dict[Hyperparameter, Limit], Field(max_length=60)] = {}

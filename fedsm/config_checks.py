@@ -83,7 +83,22 @@ def _training_faults(training: Mapping[str, Any]) -> list[tuple[str, str]]:
                 "test out and pass evaluate_fn from Python",
             )
         )
-    return faults + _strategy_faults(training) + _limit_faults(training)
+    return faults + _strategy_faults(training) + _limit_faults(training) + _report_faults(training)
+
+
+def _report_faults(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Groups that the report cannot look at."""
+    values, report = training.get("hyperparameters"), training.get("report")
+    named = values.get("categories") if isinstance(values, Mapping) else None
+    groups = report.get("groups") if isinstance(report, Mapping) else None
+    if not isinstance(named, str) or not isinstance(groups, Mapping):
+        return []
+    categories = {name.strip() for name in named.split(",")}
+    return [
+        (f"report.groups.{name}", f"{name} holds categories, which have no bands: write []")
+        for name, edges in groups.items()
+        if edges and name in categories
+    ]
 
 
 def _strategy_faults(training: Mapping[str, Any]) -> list[tuple[str, str]]:

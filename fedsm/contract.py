@@ -42,6 +42,8 @@ EXACT_SUMS = {
 """Arrays that leave a site for strategy ``exact``, by solver, and without a penalty. None is like
 the model, so the owner's terms must name them."""
 
+MAX_ROUNDS = 100_000
+
 REPORT_ROUNDS = "report-rounds"
 """In a message's config: how many rounds of its own a site trains for the final report."""
 

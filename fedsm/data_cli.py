@@ -18,7 +18,7 @@ def data(
         typer.Option("--from", help="Folder of its files; without it they are fetched."),
     ] = None,
     to: Annotated[Path | None, typer.Option(help="Where to write; data/NAME without it.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the splits.")] = 0,
     sites: Annotated[Literal["iid", "skewed"], typer.Option(help="Of cms-fraud.")] = "iid",
     made_up: MadeUp = None,
 ) -> None:

@@ -21,7 +21,7 @@ from fedsm.coordinator import Coordinator
 from fedsm.errors import ConfigError
 from fedsm.evaluation import on_test_rows
 from fedsm.events import Event
-from fedsm.hooks import Hooks, strategy_of
+from fedsm.hooks import Hooks, first_arrays, strategy_of
 from fedsm.launch import make_join_ids, make_plan
 from fedsm.names import role_arn
 from fedsm.plan import LaunchPlan
@@ -87,7 +87,10 @@ class Federation:
     def plan(self, *, sites: Iterable[str] | None = None, run: str | None = None) -> LaunchPlan:
         """The whole launch as data. Makes no call; certificate and join ids are examples."""
         config = self._chosen(sites)
+        # What train would refuse before it calls anything.
         strategy_of(config)
+        first_arrays(config.training, Hooks(), self.directory)
+        on_test_rows(config.training, self.directory)
         return make_plan(
             config,
             run or self.new_run_id(),

@@ -103,7 +103,7 @@ Hyperparameter = Annotated[
     str,
     _text(
         r"[a-z0-9]+(-[a-z0-9]+)*",
-        "a hyperparameter's name is in kebab-case, such as local-epochs, at most 64 characters",
+        "a hyperparameter's name is in kebab-case, such as learning-rate, at most 64 characters",
         64,
     ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,21 +51,33 @@ def strategy_of(config: FederationConfig) -> Strategy:
         Its name or an option is wrong.
     """
     training = config.training
-    options = dict(training.options)
-    if training.strategy == "exact":
-        # Where the model adapter reads them: they are given once.
-        given = training.hyperparameters
-        known: dict[str, Any] = {key: given[key] for key in ("c", "penalty") if key in given}
-        if "class-weights" in given:
-            known["class_weight"] = parse_class_weights(given["class-weights"])
-        options = known | options
     return make_strategy(
         training.strategy,
-        options,
+        options_of(training.strategy, training.options, training.hyperparameters),
         min_sites=config.min_sites,
         sites=len(config.sites),
         rounds=training.rounds,
     )
+
+
+def options_of(
+    strategy: str, options: Mapping[str, Any], hyperparameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The strategy's options; ``exact`` takes what is not among them from the hyperparameters.
+
+    Raises
+    ------
+    ConfigError
+        ``class-weights`` is none.
+    """
+    if strategy != "exact":
+        return dict(options)
+    # Where the model adapter reads them: they are given once.
+    given = hyperparameters
+    known: dict[str, Any] = {key: given[key] for key in ("c", "penalty") if key in given}
+    if "class-weights" in given:
+        known["class_weight"] = parse_class_weights(given["class-weights"])
+    return known | dict(options)
 
 
 def model_of(training: Training, project: Path) -> Adapter | None:

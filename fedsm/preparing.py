@@ -50,7 +50,8 @@ def prepare(
     }
     left = ["count", "sum", "sum of squares", "rows", "rows per class"]
     if summary.categories:
-        found = asking.ask("categories", {}, _reader(categories.read, summary.categories))
+        texts = _reader(categories.read, summary.categories)
+        found = asking.ask("categories", {}, lambda r: _few_enough(*texts(r), min_sites))
         summary = categories.merge(summary, found)
         left.append("categories")
     quantile = settings.scale == "quantile"
@@ -144,6 +145,14 @@ def _reader(
         return found, {site: fault for site in answers if site not in found}
 
     return sort
+
+
+def _few_enough(
+    found: dict[str, categories.Vocabulary], faults: dict[str, str], min_sites: int
+) -> tuple[dict[str, categories.Vocabulary], dict[str, str]]:
+    """Leave out sites by whose categories alone a column has too many."""
+    odd = categories.excess(found, min_sites)
+    return {site: told for site, told in found.items() if site not in odd}, faults | odd
 
 
 def _as_declared(

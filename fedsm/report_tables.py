@@ -22,14 +22,18 @@ def evaluation_table(report: Entry) -> Table:
     table = Table(
         title="Final evaluation on the sites' validation rows", title_justify="left", expand=False
     )
-    for column in ("site", "n", "prevalence", "AUC", "AP", "Brier", "alone: AUC", "gap"):
-        table.add_column(column, justify="left" if column == "site" else "right", no_wrap=True)
     rows = dict(report.get("sites", {}))
+    tuned = any(entry.get("personalized") for entry in rows.values())
+    columns = ["site", "n", "prevalence", "AUC", "AP", "Brier", "alone: AUC", "gap"]
+    for column in columns + ["personal: AUC", "gap"] * tuned:
+        table.add_column(column, justify="left" if column == "site" else "right", no_wrap=True)
     rows["pooled"] = report.get("pooled", {})
     if "server" in report:
         rows["test (server)"] = report["server"]
     for name, entry in rows.items():
-        alone = entry.get("local_only") or {}
+        others = [entry.get("local_only") or {}]
+        if tuned:
+            others.append(entry.get("personalized") or {})
         table.add_row(
             Text(name + (" (worst)" if name == report.get("worst") else "")),
             number(entry.get("n")),
@@ -37,11 +41,16 @@ def evaluation_table(report: Entry) -> Table:
             interval(entry.get("auc")),
             number((entry.get("average_precision") or {}).get("value"), 3),
             number(entry.get("brier"), 3),
-            number((alone.get("auc") or {}).get("value"), 3),
-            interval(alone.get("gap"), signed=True),
+            *(text for other in others for text in _against(other)),
             end_section=[name] == list(report.get("sites", {}))[-1:],
         )
     return table
+
+
+def _against(other: Entry) -> tuple[str, str]:
+    """AUC of another model of the site, and what is gained over or by it."""
+    auc = (other.get("auc") or {}).get("value")
+    return number(auc, 3), interval(other.get("gap"), signed=True)
 
 
 def remarks(report: Entry) -> Iterator[str]:
@@ -173,6 +182,8 @@ def _groups(name: str, found: Entry) -> RenderableType:
 
 
 def _ranked(title: str, name: str, value: str, rows: list[Entry]) -> Table:
+    if len(rows) > _SHOWN:
+        title += f" ({_SHOWN} of {len(rows)})"
     table = Table(title=title, title_justify="left")
     table.add_column(name)
     table.add_column(value.replace("_", " "), justify="right")

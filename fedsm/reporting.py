@@ -23,14 +23,14 @@ from fedsm.learning.pooled import by_group, importances, pooled
 from fedsm.learning.preparation import Summary
 from fedsm.learning.reported import Reported, read
 from fedsm.learning.schema import AnyTable
-from fedsm.learning.site_report import Asked, counted, measured
+from fedsm.learning.site_report import MOST_PERMUTED, Asked, counted, measured
 from fedsm.training import Outcome
 from fedsm.training_config import Report
 
 FILE = "report.json"
 
-MOST_COEFFICIENTS, MOST_PERMUTED = 50, 50
-"""Inputs whose coefficients are listed, and features that are permuted: the largest ones."""
+MOST_COEFFICIENTS = 50
+"""Inputs whose coefficients are listed: the largest ones."""
 
 
 class Reporter:

@@ -24,6 +24,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import Strategy
 
 from fedsm.events import Event, Journal
+from fedsm.hooks import options_of
 from fedsm.learning.models import Adapter, adapter, evaluate
 from fedsm.learning.preparation import Summary
 from fedsm.learning.site_app import DEFAULT_MODEL, tabular_app
@@ -131,7 +132,8 @@ def simulate(
         ``min_sites``.
     rounds : int
     options : mapping, optional
-        Of the strategy, where it is given by name.
+        Of the strategy, where it is given by name; ``exact`` takes ``c``, ``penalty`` and
+        ``class-weights`` from the hyperparameters, as a run does.
     model : str or Adapter
         As ``training.model``.
     hyperparameters : mapping, optional
@@ -168,7 +170,11 @@ def simulate(
     chosen = dict(hyperparameters or {})
     if isinstance(strategy, str):
         strategy = make_strategy(
-            strategy, options or {}, min_sites=least, sites=len(sites), rounds=rounds
+            strategy,
+            options_of(strategy, options or {}, chosen),
+            min_sites=least,
+            sites=len(sites),
+            rounds=rounds,
         )
     make_app = make_app or (lambda train, validation: tabular_app(train, validation, made))
     app = make_app(

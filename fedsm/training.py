@@ -22,7 +22,7 @@ from fedsm.errors import ConfigError, FedsmError, JobError, QuorumLost, StoppedE
 from fedsm.events import Journal
 from fedsm.exchange import Exchange
 from fedsm.learning import checks
-from fedsm.learning.arrays import save_npz
+from fedsm.learning.arrays import in_types_of, save_npz
 from fedsm.learning.preparation import Summary
 from fedsm.learning.strategies import (
     finished,
@@ -293,6 +293,7 @@ class Loop:
         )
         if aggregated is None:
             return arrays, dict(metrics or {})
+        aggregated = in_types_of(aggregated, arrays)
         if found := checks.values_fault(aggregated):
             raise TrainingError(
                 f"round {number}: the aggregated arrays cannot be used: {found}",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from fedsm.contract import MAX_BINS, MIN_BINS
+from fedsm.contract import MAX_BINS, MAX_ROUNDS, MIN_BINS
 from fedsm.fields import Hyperparameter, Initial, Limit, Model, Seconds
 
 
@@ -133,7 +133,7 @@ class Training(Model):
         Seconds: for round 1 to start, for a round to end, for a job to wait for a coordinator.
     """
 
-    rounds: int = Field(default=3, ge=1, le=100_000)
+    rounds: int = Field(default=3, ge=1, le=MAX_ROUNDS)
     strategy: str = "fedavg"
     options: dict[str, Any] = {}
     hyperparameters: Annotated[

@@ -17,6 +17,14 @@ from fedsm.events import Journal
 from tests.support import federation, site
 from tests.test_run import write_run
 
+SETS = [
+    "plan",
+    "--set",
+    "training.model=logistic-regression",
+    "--set",
+    "training.prepare=standardize",
+]
+
 
 def fedsm(*arguments: str, place: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -61,6 +69,10 @@ def test_plan_for_people(place: Path) -> None:
         (["plan", "--set", "training.min_sites=7"], 2, "7 is more than the 2 sites"),
         (["plan", "--set", "sites=[]"], 2, "fedsm site invite"),
         (["plan", "--site", "z"], 2, "no such site: z"),
+        ([*SETS, "--set", "training.hyperparameters.learning-rate=fast"], 2, "learning-rate"),
+        ([*SETS, "--set", "training.test=none.csv"], 2, "there is no file"),
+        (["plan", "--set", "training.initial=none.npz"], 5, "none.npz"),
+        (["data", "breast-cancer", "--seed", "-1"], 2, "--seed"),
         (["status"], 2, "there is no run"),
         (["init", "."], 2, "holds a federation already"),
         (["demo", "--dataset", "other", "--directory", "d"], 2, "choose from"),

@@ -156,6 +156,16 @@ def test_a_model_needs_preparation_and_test_rows_need_a_model(tmp_path: Path) ->
     assert "need a model" in found["training.test"]
 
 
+def test_categories_have_no_bands(tmp_path: Path) -> None:
+    training = {
+        "hyperparameters": {"categories": "ward, sex"},
+        "report": {"groups": {"ward": [40], "sex": [], "age": [40, 65]}},
+    }
+    found = faults(tmp_path, federation(training=training))
+    assert set(found) == {"training.report.groups.ward"}
+    assert "write []" in found["training.report.groups.ward"]
+
+
 @pytest.mark.parametrize(
     ("model", "strategy", "options"),
     [

@@ -147,10 +147,24 @@ def test_every_site_is_told_by_itself_and_all_together(hospitals: Hospitals) -> 
     assert {"under 13", "13 and over"} == set(report["groups"]["mean_radius"]["groups"])
     assert report["importance"]
     text = shown(report)
+    assert "personal: AUC" in text
+    assert "Coefficients (15 of 30)" in text
     for word in (*SITES, "pooled", "test (server)", f"{report['worst']} (worst)", "By mean_radius"):
         assert word in text
     told = [e.data for e in read(run.journal) if e.kind == "site-report"]
     assert [event["site"] for event in told] == sorted(SITES)
+
+
+def one_class(metrics: MetricRecord) -> dict[str, list[int]]:
+    """Counts that leave nothing to rank, beside an AUC."""
+    n, bins = metrics["num-examples"], len(metrics["num-scores-negative"])  # type: ignore[arg-type]
+    none = [0] * (bins - 1)
+    return {
+        "num-classes": [n, 0],
+        "num-confusion": [n, 0, 0, 0],
+        "num-scores-positive": [0, *none],
+        "num-scores-negative": [n, *none],
+    }  # type: ignore[dict-item]
 
 
 BAD: dict[str, tuple[Callable[[MetricRecord], object], str]] = {
@@ -159,6 +173,7 @@ BAD: dict[str, tuple[Callable[[MetricRecord], object], str]] = {
     "not a number": (lambda m: m.update({"num-examples": math.nan}), "num-examples"),
     "huge": (lambda m: m.update({"loss": 1e300}), "loss"),
     "beyond": (lambda m: m.update({"num-classes": [2**60, 1]}), "num-classes"),
+    "one class": (lambda m: m.update(one_class(m)), "'auc'"),
     "long": (lambda m: m.update({"importance": [0.0] * 5000}), "importance"),
     "empty": (lambda m: m.clear(), "num-examples"),
 }

@@ -153,6 +153,20 @@ def test_what_is_wrong_is_refused_before_anything_runs() -> None:
         simulate(DATA.sites, rounds=1, model="forest")
 
 
+def test_exact_takes_the_hyperparameters_as_a_run_does() -> None:
+    def coefficients(**given: Any) -> np.ndarray:
+        found = simulate(DATA.sites, "exact", rounds=20, **given)
+        return np.concatenate([a.numpy().ravel() for a in found.arrays.values()])
+
+    options = {"c": 0.01, "class_weight": "balanced"}
+    wanted = coefficients(options=options)
+    found = coefficients(hyperparameters={"c": 0.01, "class-weights": "balanced"})
+    np.testing.assert_array_equal(found, wanted)
+    # What is given as an option stands.
+    both = coefficients(options=options, hyperparameters={"c": 5.0, "class-weights": "none"})
+    np.testing.assert_array_equal(both, wanted)
+
+
 def calls(sites: int) -> int:
     """Function calls of two rounds: a measure of work that does not depend on the machine."""
     table = DATA.sites["north"].train

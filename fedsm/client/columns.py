@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedsm.learning.preparation import STATISTICS, categories, histograms
-from fedsm.learning.preparation.moments import STORED
+from fedsm.learning.preparation.moments import APART, STORED
 from fedsm.learning.tables import are_classes
 
 Vector = NDArray[np.float64]
@@ -93,6 +93,9 @@ def _statistics(content: RecordDict, smallest: int) -> tuple[RecordDict, list[st
     vectors = [vector for vector in given if vector is not None]
     if len(vectors) == len(given):
         small = small_columns(*vectors, smallest=smallest)
+        apart = _vector(arrays.get(APART), len(features))
+        if apart is not None:
+            small = small | _few(apart, smallest)
         if schema.get("sparse") is True:
             stored = _vector(arrays.get(STORED), len(features))
             # Sums of few stored values tell as much as of few values that are not missing.

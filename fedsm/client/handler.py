@@ -16,8 +16,9 @@ from fedsm.client.exits import Exit, Failure, failure
 from fedsm.client.heads import Heads
 from fedsm.client.limits import Questions, Quota
 from fedsm.client.release import Release, Released, Shapes, TooFewRows, shapes_of
-from fedsm.contract import REPORT_ROUNDS
+from fedsm.contract import MAX_ROUNDS, REPORT_ROUNDS
 from fedsm.errors import ConfigError, DataError
+from fedsm.learning.controls import split
 from fedsm.learning.site_report import STATE
 from fedsm.transport import notes, once
 
@@ -146,8 +147,10 @@ class AppHandler:
         if kind == "train":
             arrays = _first_arrays(reply.content)
             # What is not like the model that was sent, such as sums at it, is no model.
-            local = arrays is not None and shapes_of(arrays.items()) == asked
-            self.last_local = arrays if local else None
+            if arrays is not None and shapes_of(arrays.items()) == asked:
+                self.last_local = split(arrays)[0]
+            else:
+                self.last_local = None
         phase = "report" if message.metadata.message_type == REPORT else kind
         self._log(phase, released, time.monotonic() - began)
         if released.withheld:
@@ -186,14 +189,15 @@ class AppHandler:
         if arrays is None:
             return {}
         if kind in ("train", "evaluate"):
-            self.last_global = arrays
+            self.last_global = split(arrays)[0]
             self.config = next(iter(content.config_records.values()), ConfigRecord())
         return shapes_of(arrays.items())
 
     def _log(self, kind: str, released: Released, seconds: float) -> None:
         """What leaves as metrics, for SageMaker shows those of the log; the rest by name."""
         metrics = next(iter(released.content.metric_records.values()), MetricRecord())
-        server_round = self.config.get("server-round", 0) if kind != "query" else 0
+        said = self.config.get("server-round", 0) if kind != "query" else 0
+        server_round = said if isinstance(said, int) else 0  # a text could pass for a metric
         log.metrics("answered", kind, metrics, kind=kind, round=server_round, seconds=seconds)
         if released.reasons:
             reasons = {
@@ -233,7 +237,7 @@ def _few(names: list[str]) -> str:
 def _rounds_alone(content: RecordDict) -> int:
     """How many rounds of its own the site is to train for the report."""
     asked = (config.get(REPORT_ROUNDS, 0) for config in content.config_records.values())
-    return max((value for value in asked if isinstance(value, int)), default=0)
+    return max((n if isinstance(n, int) else MAX_ROUNDS + 1 for n in asked), default=0)
 
 
 def _first_arrays(content: RecordDict) -> ArrayRecord | None:

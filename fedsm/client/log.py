@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fedsm.transport.text import clean
+
+MOST_TEXT = 2000
+"""Characters of a value that are printed: some come from the coordinator."""
+
 
 def line(event: str, **fields: object) -> None:
     """Print one event; underscores in names become hyphens."""
@@ -27,5 +32,8 @@ def _format(event: str, fields: Mapping[str, object]) -> str:
 
 
 def _text(value: object) -> str:
-    text = f"{value:.9g}" if isinstance(value, float) else str(value)
-    return " ".join(text.split())
+    return f"{value:.9g}" if isinstance(value, float) else clean(_one_line(str(value)), MOST_TEXT)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text[: MOST_TEXT + 1].split())

@@ -38,7 +38,7 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedsm.client import columns
-from fedsm.contract import LIMIT, LIMIT_COUNT, LIMIT_METRICS, TREES
+from fedsm.contract import EXACT_SUMS, LIMIT, LIMIT_COUNT, LIMIT_METRICS, TREES
 from fedsm.errors import ConfigError
 from fedsm.learning.checks import MAX_NAME, MAX_WEIGHT, initial_fault
 from fedsm.learning.trees import MAX_BYTES, is_bytes
@@ -49,6 +49,7 @@ _METRICS = re.compile(rf"{LIMIT_METRICS}(_\d+)?")
 
 _NUMBERS = ("float", "int", "uint", "bool")
 _NO_COUNTS = frozenset({"norm_bit"})
+_SUMS = frozenset(name for names in EXACT_SUMS.values() for name in names)
 
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 """Type and shape of each array of a message."""
@@ -192,7 +193,10 @@ class Release:
             return trained and self.names(TREES) and alike and size <= MAX_BYTES
         if kind == "query.initial":
             return initial_fault(record) is None
-        further = {name: shape for name, shape in found.items() if name not in asked}
+        # Sums are the owner's to name also where the coordinator sent arrays of their names.
+        further = {
+            name: shape for name, shape in found.items() if name not in asked or name in _SUMS
+        }
         return (
             kind == "train"
             and {name: shape for name, shape in found.items() if name in asked} == asked

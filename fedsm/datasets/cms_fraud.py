@@ -136,7 +136,7 @@ def read_cms(directory: Path) -> Table:
         As :func:`cms_fraud`.
     """
     path = directory / FILE
-    action = f"fetch {FILE} from {SOURCE} and give its folder with --data"
+    action = f"fetch {FILE} from {SOURCE} and give the folder that holds it"
     try:
         raw = path.read_bytes()
     except OSError as error:

@@ -79,7 +79,7 @@ def heart_disease(directory: Path, seed: int = 0) -> Dataset:
 
 def read_hospital(path: Path, sha256: str) -> Table:
     """All rows of a hospital's file, in its order; the file must have the given digest."""
-    action = f"fetch {path.name} from {SOURCE} and give its folder with --data"
+    action = f"fetch {path.name} from {SOURCE} and give the folder that holds it"
     try:
         raw = path.read_bytes()
     except OSError as error:

@@ -54,3 +54,22 @@ def arrays_from_npz(path: Path) -> ArrayRecord:
         raise TrainingError(
             "is not a readable .npz file", where=str(path), action="give the path of an .npz file"
         ) from error
+
+
+def in_types_of(arrays: ArrayRecord, reference: ArrayRecord) -> ArrayRecord:
+    """Arrays in the number types of those of the same names; whole numbers are rounded.
+
+    Strategies compute in wider types than they were given, as FedAdam does with float32; a job
+    answers in its model's.
+    """
+
+    def cast(name: str, array: Array) -> Array:
+        wanted = reference.get(name)
+        if wanted is None or wanted.dtype == array.dtype:
+            return array
+        values = array.numpy()
+        whole = np.issubdtype(np.dtype(wanted.dtype), np.integer)
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever uses them looks for these
+            return Array((np.rint(values) if whole else values).astype(wanted.dtype))
+
+    return ArrayRecord({name: cast(name, array) for name, array in arrays.items()})

@@ -9,7 +9,8 @@ the sites' Hessians make Newton steps. With many, L-BFGS works over a preconditi
 single variables, which the sites send once.
 
 F is defined by the sites in it. A round in which one is missing is repeated with the same point;
-if it stays away, F is redefined over the sites still there, and over all when it comes back.
+if it stays away, F is redefined over the sites still there, and over all when it comes back. A site
+whose sums no rows can have is left out for the rest of the run.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ from flwr.serverapp.strategy import Strategy
 from fedsm.errors import ConfigError, TrainingError
 from fedsm.learning import exact_site as site
 from fedsm.learning.exact_objective import Matrix
-from fedsm.learning.exact_solver import Options, Solver
+from fedsm.learning.exact_solver import Options, Solver, implausible
 from fedsm.learning.exact_weights import class_weights
 from fedsm.learning.metrics import aggregate_metrics
 from fedsm.metric_names import WEIGHT
 
 SEPARATED = 1e-5
 """A step separates the rows if none loses more than this share of what another gains by it."""
+
+DROWNED = 1e8
+"""A site whose Hessian is so many times the largest other one is why the sum cannot be solved."""
 
 
 class SeparatedData(TrainingError):  # noqa: N818
@@ -82,6 +86,8 @@ class Exact(Strategy):
         L-BFGS, whose points are large.
     rounds : int or None
         Rounds of the run; without them non-convergence is only told by the metric ``converged``.
+    min_available_nodes : int
+        Fewer sites do not go on after one is left out for its sums.
 
     Attributes
     ----------
@@ -105,6 +111,7 @@ class Exact(Strategy):
         unconverged: str = "error",
         evaluate_every: int | None = None,
         rounds: int | None = None,
+        min_available_nodes: int = 2,
     ) -> None:
         self._options = Options(
             c=c,
@@ -126,6 +133,8 @@ class Exact(Strategy):
         self._unconverged = unconverged
         self._evaluate_every = evaluate_every
         self._rounds = rounds
+        self._min_sites = min_available_nodes
+        self._refused: set[int] = set()
         self._solver: Solver | None = None
         self._members: frozenset[int] = frozenset()
         self._repeated = self._restarts = 0
@@ -169,16 +178,19 @@ class Exact(Strategy):
         NotConverged
             This was the last round and the tolerance is not met.
         TrainingError
-            The summed Hessian is not that of a convex function.
+            The summed Hessian is not that of a convex function, or too few sites are left whose
+            sums rows can have.
         """
         solver = self._solver
         found = {r.metadata.src_node_id: r.content for r in replies if not r.has_error()}
+        if solver is not None:
+            found = self._plausible(solver, found)
         if solver is None or not found:
             return None, None
         answers = [found[node] for node in sorted(found)]
         metrics = aggregate_metrics(answers, WEIGHT)
         missing = self._members - found.keys()
-        repeat = bool(missing) and self._repeated < self._repeats
+        repeat = bool(missing - self._refused) and self._repeated < self._repeats
         self._repeated = self._repeated + 1 if repeat else 0
         if not repeat:
             if found.keys() != self._members:
@@ -188,7 +200,7 @@ class Exact(Strategy):
             arrays = [answer.array_records["arrays"] for answer in answers]
             if not self._options.strength:
                 self._look_for_separation(solver, arrays)
-            metrics.update(solver.advance(arrays))
+            metrics.update(self._advance(solver, dict(zip(sorted(found), arrays, strict=True))))
         metrics.update(
             {
                 "sites": len(self._members),
@@ -245,6 +257,48 @@ class Exact(Strategy):
             odds = np.log(self._weights * counts)
             start[:, -1] = odds if outputs > 1 else odds[1] - odds[0]
         return Solver(start, self._options)
+
+    def _plausible(self, solver: Solver, found: dict[int, RecordDict]) -> dict[int, RecordDict]:
+        """Leave out, for good, sites whose sums would spoil everybody's."""
+        why = ""
+        for node, answer in found.items():
+            rows = cast("int", next(iter(answer.metric_records.values()))[WEIGHT])
+            most = rows * float(self._weights.max())
+            fault = implausible(solver, answer.array_records["arrays"], most)
+            if fault and node not in self._refused:
+                why = self._refuse(node, fault)
+        kept = {node: answer for node, answer in found.items() if node not in self._refused}
+        if len(kept) < min(len(found), self._min_sites):
+            why = why or f"nodes left out before: {sorted(self._refused)}"
+            raise TrainingError(
+                f"{len(kept)} sites have sums that rows can have, {self._min_sites} are needed "
+                f"({why})",
+                action="check the rows and the client code of that site, or run without it",
+            )
+        return kept
+
+    def _refuse(self, node: int, fault: str) -> str:
+        """For good: a site that lies now and then would have F redefined for ever."""
+        self._refused.add(node)
+        why = f"node {node}: {fault}"
+        logging.getLogger("flwr").warning("left out for the rest of the run: %s", why)
+        return why
+
+    def _advance(self, solver: Solver, answers: dict[int, ArrayRecord]) -> dict[str, float]:
+        """The solver's, without a site whose Hessian leaves nothing but rounding of the others'."""
+        try:
+            return solver.advance(list(answers.values()))
+        except TrainingError:
+            sizes = {n: float(np.abs(a["hessian"].numpy()).max()) for n, a in answers.items()}
+            odd = max(sizes, key=sizes.__getitem__)
+            rest = {node: found for node, found in answers.items() if node != odd}
+            if len(rest) < self._min_sites or sizes[odd] < DROWNED * max(sizes[n] for n in rest):
+                raise
+            self._refuse(odd, "the other sites' Hessians are rounding error beside its own")
+            self._members = frozenset(rest)
+            self._restarts += 1
+            solver.restart()
+            return self._advance(solver, rest)
 
     def _question(self, solver: Solver) -> site.Question:
         return site.Question(

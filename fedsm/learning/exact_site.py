@@ -46,6 +46,9 @@ _CLASS_WEIGHTS, _SEPARATION = "exact-class-weights", "exact-separation"
 _DIRECTIONS = "directions"
 _CURVATURE, _COUPLING = EXACT_SUMS["lbfgs"][1:4], EXACT_SUMS["lbfgs"][4:]
 
+MOST_LENGTHS = 3
+"""Of a step that is tried in one round."""
+
 LEAVING = tuple(dict.fromkeys(name for names in EXACT_SUMS.values() for name in names))
 """Arrays of an answer that are not the model's: the owner's terms name those that may leave."""
 
@@ -100,9 +103,21 @@ class Question:
 
     @classmethod
     def of(cls, content: RecordDict) -> Question:
-        """Read back what :meth:`content` wrote."""
+        """Read back what :meth:`content` wrote.
+
+        Raises
+        ------
+        DataError
+            More is asked in one round than Newton's method needs.
+        """
         config: Mapping[str, Any] = content.config_records["config"]
         given = content.array_records.get(_DIRECTIONS)
+        if len(config[_LENGTHS]) > MOST_LENGTHS:
+            raise DataError(
+                f"the coordinator asks for sums at {len(config[_LENGTHS])} points in one round, "
+                f"{MOST_LENGTHS} at most are answered",
+                action="ask whoever runs the coordinator",
+            )
         return cls(
             config[_ASK],
             tuple(config[_CLASS_WEIGHTS]),
@@ -176,6 +191,11 @@ def answer(message: Message, x: Rows, y: Classes) -> RecordDict:
         raise DataError(
             f"the training rows have shape {x.shape}, the model has {w.shape[1] - 1} features",
             action="prepare the rows of every site alike, and give each site one row at least",
+        )
+    if question.ask == "curvature" and not 0 < question.windows <= x.shape[1]:
+        raise DataError(
+            f"{question.windows} windows are no division of {x.shape[1]} features",
+            action="ask whoever runs the coordinator",
         )
     weights = np.array(question.class_weights)
     with np.errstate(invalid="ignore"):

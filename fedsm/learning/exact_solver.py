@@ -26,6 +26,16 @@ LOOK_BACK = 10
 where a few directions converge slowly."""
 
 
+LARGEST = 1e12
+"""No value of a row is thought to be larger, scaled or not."""
+
+SLACK = 1e-6
+"""Share by which rounding, to single precision too, may put a sum beyond its bound."""
+
+LOOSE = 1e-3
+"""The same of a Hessian's entries beside its diagonal."""
+
+
 @dataclass(frozen=True)
 class Options:
     """Settings of the solver; :class:`fedsm.learning.exact.Exact` describes them."""
@@ -220,3 +230,70 @@ def _whole(packed: Matrix, size: int) -> Matrix:
     whole = np.zeros((size, size))
     whole[np.tril_indices(size)] = packed
     return whole + np.tril(whole, -1).T
+
+
+def implausible(solver: Solver, arrays: ArrayRecord, weight: float) -> str | None:
+    """Say which of a site's sums no rows can have; None where rows may have them all.
+
+    Parameters
+    ----------
+    solver : Solver
+        As it was when the site was asked.
+    arrays : ArrayRecord
+        The site's answer, of the form asked for and finite.
+    weight : float
+        Of all the site's rows at most.
+    """
+    outputs, width = solver.point.shape
+    least, most = -SLACK * (weight + 1.0), (1.0 + SLACK) * weight
+    of_point, of_step = _reach(solver.point), _reach(solver.step)
+    highest = np.log(outputs + 1.0) + of_point + max(solver.lengths) * of_step
+    losses = arrays["losses"].numpy()
+    if not (losses.min() >= least and losses.max() <= 2.0 * most * highest):
+        return "a loss is below 0 or larger than its rows can give"
+    slopes = [to_matrix(arrays), *(arrays["trials"].numpy() if "trials" in arrays else ())]
+    for slope in slopes:
+        if np.abs(slope[:, :-1]).max(initial=0.0) > most * LARGEST or (
+            np.abs(slope[:, -1]).max() > most + SLACK
+        ):
+            return "its gradient is larger than its rows can give"
+    if "hessian" in arrays:
+        for packed in arrays["hessian"].numpy():
+            if not _is_curvature(_whole(packed, outputs * width), width, most):
+                return "its Hessian is not that of a convex function of its rows"
+    for name in ("curvature", "coupling"):
+        if f"{name}-total" in arrays:
+            total = arrays[f"{name}-total"].numpy()
+            if not (total.min() >= least and total.max() <= most):
+                return f"its {name} is not that of a convex function of its rows"
+    if "extremes" in arrays:
+        margin, lost, gained = arrays["extremes"].numpy()
+        far = (1.0 + SLACK) * of_step + SLACK
+        if not (-far <= lost <= gained <= far and abs(margin) <= (1.0 + SLACK) * of_point + SLACK):
+            return "its extremes are out of order or larger than its rows can give"
+    return None
+
+
+def _reach(w: Matrix) -> float:
+    """How far apart ``w`` may put a row's classes."""
+    return float(np.abs(w[:, :-1]).sum() * LARGEST + np.abs(w[:, -1]).sum())
+
+
+def _is_curvature(whole: Matrix, width: int, weight: float) -> bool:
+    """Whether weights of rows, so many in all, may give this Hessian; rounding aside."""
+    own = whole.diagonal()
+    bound = np.full(width, weight * LARGEST**2)
+    bound[-1] = weight
+    if (own < -SLACK * weight).any() or (own > np.tile(bound, len(own) // width)).any():
+        return False
+    # By the diagonal, lest one large feature hides what the others do. Where all probabilities are
+    # near 0 and 1, what is left on it is rounding.
+    scale = np.sqrt(np.maximum(own, max(1e-10 * own.max(), 1e-9 * weight)))
+    unit = whole / scale / scale[:, np.newaxis]
+    if (np.abs(unit) > 1.0 + LOOSE).any():
+        return False
+    try:
+        np.linalg.cholesky(unit + LOOSE * np.eye(len(own)))
+    except np.linalg.LinAlgError:
+        return False
+    return True

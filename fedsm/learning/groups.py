@@ -84,12 +84,12 @@ class Groups:
         """A group in words; ``texts`` are the column's categories, if it has any."""
         edges = self.edges[column]
         if not edges:
-            return texts[int(value)] if texts else f"{value:g}"
+            return texts[int(value)] if texts else _text(value)
         at = int(value)
         if at == 0:
-            return f"under {edges[0]:g}"
-        last = at == len(edges)
-        return f"{edges[-1]:g} and over" if last else f"{edges[at - 1]:g} to under {edges[at]:g}"
+            return f"under {_text(edges[0])}"
+        low = _text(edges[at - 1])
+        return f"{low} and over" if at == len(edges) else f"{low} to under {_text(edges[at])}"
 
 
 def withheld(counts: Counts, missing: Counts, smallest: int) -> NDArray[np.bool_]:
@@ -173,6 +173,11 @@ def counted(
             shown = np.where(few[:, np.newaxis], 0, summed[:-1])[told]
             out[key] += shown.ravel().tolist()
     return {name: values for name, values in out.items() if len(values) <= MAX_LIST}
+
+
+def _text(value: float) -> str:
+    """The shortest text of no other number, for groups are told apart by it."""
+    return repr(float(value) + 0.0).removesuffix(".0")  # -0.0 is 0.0
 
 
 def _few(counts: Counts, smallest: int) -> NDArray[np.bool_]:

@@ -199,7 +199,7 @@ def _candidates(
         return [arrays, *(model.solve(arrays, x, y, own, pull=p * len(y)) for p in pulls)]
     found, tuned = [arrays], arrays
     for number in range(1, rounds + 1):
-        tuned = model.fit(tuned, x, y, own)
+        tuned = model.fit(tuned, x, y, _in_round(own, number))
         if number in PATH:
             found.append(tuned)
     return [*found, _from_nothing(model, x, y, own, rounds)]
@@ -210,9 +210,14 @@ def _from_nothing(model: Adapter, x: Any, y: Classes, local: Local, rounds: int)
     arrays = model.initial(local.summary, local.run_config)
     if isinstance(model, Solved):
         return model.solve(arrays, x, y, local)
-    for _ in range(rounds):
-        arrays = model.fit(arrays, x, y, local)
+    for number in range(1, rounds + 1):
+        arrays = model.fit(arrays, x, y, _in_round(local, number))
     return arrays
+
+
+def _in_round(local: Local, number: int) -> Local:
+    """A round of the site's own: by its number are other rows drawn in each."""
+    return replace(local, config={**local.config, "server-round": number})
 
 
 def _divided(y: Classes, folds: int, random: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
@@ -234,4 +239,13 @@ def _alone(y: Classes, local: Local) -> Local:
     """The site as a federation of its own."""
     counts = np.bincount(y, minlength=len(local.summary.classes))
     summary = replace(local.summary, rows=len(y), class_counts=tuple(counts.tolist()))
-    return replace(local, summary=summary, proximal_mu=0.0, correction=None)
+    settings = dict(local.run_config)
+    if settings.get("class-weights") == "balanced" and not counts.all():
+        settings["class-weights"] = _balanced(summary)
+    return replace(local, summary=summary, run_config=settings, proximal_mu=0.0, correction=None)
+
+
+def _balanced(summary: Summary) -> str:
+    """Weights as ``balanced`` has them of the classes that have rows; 1 of others, by default."""
+    present = [(k, n) for k, n in zip(summary.classes, summary.class_counts, strict=True) if n]
+    return ",".join(f"{label}:{summary.rows / (len(present) * n)!r}" for label, n in present)

@@ -49,14 +49,15 @@ def pooled(sites: Mapping[str, Reported], labels: Sequence[str]) -> dict[str, An
         out[name] = total / rows if rows else None
         without[name] = sorted(set(full) - set(values))
     told = {site: t for site, t in full.items() if t.scores is not None}
-    without["auc"] = sorted(set(full) - set(told))
+    untold = sorted(set(full) - set(told))
     out |= _ranked(list(told.values()))
+    without["auc"] = untold if out["auc"]["value"] is not None else sorted(full)
     confusion, source = _confusion(full, len(labels))
     without["confusion"] = [] if source else sorted(full)
     if source == "counts":
         without["confusion"] = sorted(s for s, t in full.items() if t.confusion is None)
     elif source == "scores":
-        without["confusion"] = without["auc"]
+        without["confusion"] = untold
     if confusion is not None:
         out["confusion"], out["confusion_from"] = confusion.tolist(), source
         out["classification_report"] = classification_report(confusion, labels)
@@ -171,9 +172,11 @@ def _ranked(told: Sequence[Reported]) -> dict[str, Any]:
     for name, measure in (("auc", scores.area), ("average_precision", scores.precision)):
         value = _mean(measure, sums)
         off = [
-            (sum(p.sum() * q.sum() for p, q in tallies), _mean(measure, tallies) - exact)
+            (weight, _mean(measure, tallies) - exact)
             for tallies, report in zip(spread, told, strict=True)
             if (exact := report.entry[name]["value"]) is not None
+            and all(p.any() and q.any() for p, q in tallies)
+            and (weight := sum(p.sum() * q.sum() for p, q in tallies))
         ]
         if off:
             value -= float(np.average([bias for _, bias in off], weights=[w for w, _ in off]))

@@ -81,6 +81,11 @@ def read(
     if rows is not None and rows.sum() != n:
         raise _wrong("num-classes")
     entry["classes"] = None if rows is None else rows.tolist()
+    if rows is not None and not rows.all():  # nothing ranks a class that is not there
+        for prefix in ("", "local-", "personal-"):
+            for name in ("auc", "average-precision"):
+                if reader.number(prefix + name) is not None:
+                    raise _wrong(prefix + name)
     entry["prevalence"] = rows[1] / n if rows is not None and n and classes == 2 else None
     for key, prefix in (("local_only", "local-"), ("personalized", "personal-")):
         if any(f"{prefix}{name}" in metrics for name in MODEL):

@@ -212,21 +212,31 @@ def _logit_interval(value: float, error: float) -> Estimate:
 
 
 def _recalibrated(outcome: Vector, probability: Vector, weight: Vector) -> tuple[float, float]:
-    """Slope and intercept by Newton's method; NaN where there is no finite optimum."""
+    """Slope and intercept by damped Newton's method; NaN where there is no finite optimum."""
     tiny = 1e-12
     bounded = np.clip(probability, tiny, 1 - tiny)
     x = np.column_stack([np.log(bounded / (1 - bounded)), np.ones_like(bounded)])
-    beta = np.array([1.0, 0.0])
-    for _ in range(30):
+
+    def loss(beta: Vector) -> float:
+        at = x @ beta
+        return float(weight @ (np.logaddexp(0, at) - outcome * at))
+
+    # From 1 and 0 whole steps lead away where probabilities are far too extreme.
+    beta = np.zeros(2)
+    for _ in range(100):
         mean = 1 / (1 + np.exp(-np.clip(x @ beta, -500, 500)))
         gradient = x.T @ (weight * (outcome - mean))
         hessian = (x * (weight * mean * (1 - mean))[:, np.newaxis]).T @ x
         if np.linalg.cond(hessian) > 1e12:
             break
         step = np.linalg.solve(hessian, gradient)
+        if np.abs(step).max() < 1e-9:
+            beta = beta + step
+            return float(beta[0]), float(beta[1])
+        before = loss(beta)
+        while loss(beta + step) > before + 1e-12 * abs(before) and np.abs(step).max() > 1e-12:
+            step = step / 2
         beta = beta + step
         if np.abs(beta).max() > 1e6:
             break
-        if np.abs(step).max() < 1e-9:
-            return float(beta[0]), float(beta[1])
     return math.nan, math.nan

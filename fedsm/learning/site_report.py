@@ -19,7 +19,7 @@ from flwr.app import ArrayRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedsm.contract import REPORT_ROUNDS
-from fedsm.errors import FedsmError
+from fedsm.errors import ConfigError, FedsmError
 from fedsm.learning import groups, personal, score_counts, scores
 from fedsm.learning.metrics import classification, judged
 from fedsm.learning.models import Adapter, Local
@@ -35,6 +35,9 @@ STATE = "personal"
 
 REPEATS = 5
 """Permutations of a feature."""
+
+MOST_PERMUTED = 50
+"""Features that a coordinator may ask to permute: each takes predictions of all rows."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,30 @@ class Asked:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Asked:
-        """Read back what :meth:`to_config` wrote."""
+        """Read back what :meth:`to_config` wrote.
+
+        Raises
+        ------
+        ConfigError
+            Features are not distinct names, or too many; rounds are no whole number; or as
+            :meth:`.Groups.from_config`.
+        """
+        names, rounds = config.get("report-importance", ()), config.get(REPORT_ROUNDS, 1)
+        texts = isinstance(names, list | tuple) and all(isinstance(n, str) for n in names)
+        if not texts or len(names) > MOST_PERMUTED or len(set(names)) < len(names):
+            raise ConfigError(
+                f"features to permute are distinct names, {MOST_PERMUTED} at most",
+                where="training.report.importance",
+            )
+        if type(rounds) is not int:
+            raise ConfigError("is no whole number", where=REPORT_ROUNDS)
         return cls(
             local_only=bool(config.get("report-local-only", False)),
             personalize=bool(config.get("report-personalize", False)),
             groups=groups.Groups.from_config(config),
-            importance=tuple(config.get("report-importance", ())),
+            importance=tuple(names),
             smallest=int(config.get("report-smallest", 1)),
-            rounds=int(config.get(REPORT_ROUNDS, 1)),
+            rounds=rounds,
         )
 
 
@@ -135,12 +154,13 @@ class SiteReport:
         return self.model.predict(arrays, x, self.local.summary, self.local.run_config)
 
     def _alone(self, train: Any, validation: Any, rounds: int) -> Probabilities | None:
-        """Predictions of the site's own model; None where it can make none."""
+        """Predictions of the site's own model; None where it can make none, or it diverged."""
         try:
             arrays, own = personal.local_only(self.model, train, self.local, rounds)
         except FedsmError:  # one class, or rows that an unpenalised model separates
             return None
-        return self.model.predict(arrays, own.transform(validation), own, self.local.run_config)
+        x = own.transform(validation)
+        return _usable(self.model.predict(arrays, x, own, self.local.run_config))
 
     def _tuned(self, train: Any, x: Any) -> Probabilities | None:
         rows, labels = self.local.summary.transform(train), self.local.summary.encode(train.labels)
@@ -148,8 +168,10 @@ class SiteReport:
             arrays = personal.personalize(self.model, self.arrays, rows, labels, self.local)
         except FedsmError:
             return None
-        self.state[STATE] = arrays
-        return self._predict(arrays, x)
+        found = _usable(self._predict(arrays, x))
+        if found is not None:
+            self.state[STATE] = arrays
+        return found
 
     def _importance(
         self, table: Any, y: Classes, features: tuple[str, ...], auc: float
@@ -239,6 +261,10 @@ def _compared(
         gap = scores.auc_difference(y == 1, ours[:, 1], alone[:, 1])
         out |= {f"{prefix}gap": gap.value, f"{prefix}gap-interval": [gap.low, gap.high]}
     return out
+
+
+def _usable(probabilities: Probabilities) -> Probabilities | None:
+    return probabilities if np.isfinite(probabilities).all() else None
 
 
 def _few(counts: NDArray[np.int64] | NDArray[np.intp], smallest: int) -> bool:

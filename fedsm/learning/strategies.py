@@ -107,7 +107,7 @@ def make_strategy(
         own.setdefault("num_sampled_clients", sites)
         return _make(name, WRAPPERS[name], own, {}, strategy=wrapped)
     if name == "exact":
-        return _make(name, Exact, given, {}, rounds=rounds)
+        return _make(name, Exact, given, {}, rounds=rounds, min_available_nodes=min_sites)
     if name == "scaffold":
         return _make(name, Scaffold, given, {}, **_wiring(min_sites))
     stock = PLAIN | TREES

@@ -2,13 +2,15 @@
 
 A model grows from round to round, so Flower's XGBoost strategies carry it as one array ``"0"`` of
 bytes. XGBoost trusts a model file: a child's number beyond the nodes would be memory beyond the
-tree. So a site's trees are checked here before anything else reads them, and only they, not the
-rest of the site's document, are put into the global model.
+tree. So trees are checked here before anything else reads them, a site's by the coordinator and the
+coordinator's by a site, and only they, not the rest of the sender's document, are put into the
+receiver's.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +18,8 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
+
+from fedsm.errors import ConfigError
 
 KEY = "0"
 """Name of the array that holds the bytes: Flower's."""
@@ -43,6 +47,9 @@ _PARTS = {*_INTEGERS, *_REALS, *_EMPTY, "default_left", "id", "tree_param"}
 
 Document = dict[str, Any]
 """XGBoost's JSON, read."""
+
+_UNREADABLE = (ValueError, EOFError, TypeError, LookupError, AttributeError, RecursionError)
+_NO_MODEL = "the trees are not a model of XGBoost in JSON"
 
 
 @dataclass(frozen=True)
@@ -147,16 +154,48 @@ def fault(arrays: ArrayRecord, expected: Growth) -> str | None:
         if values.shape != tuple(array.shape) or str(values.dtype) != "uint8":
             return "the array of trees does not hold what its header says"
         found = json.loads(values.tobytes(), parse_constant=_no_number)
-        return next(_faults(found, read(expected.model), expected.whole), None)
-    except (ValueError, EOFError, TypeError, LookupError, AttributeError, RecursionError):
-        return "the trees are not a model of XGBoost in JSON"
+        return next(_faults(found, read(expected.model), expected.whole, MAX_TREES), None)
+    except _UNREADABLE:
+        return _NO_MODEL
+
+
+def taken(text: bytes, own: Document) -> Document:
+    """A document of one's own, without trees, with the trees and the base score of another.
+
+    Raises
+    ------
+    ConfigError
+        The trees are malformed, or of a model with other inputs, classes or objective.
+    """
+    try:
+        found = json.loads(text, parse_constant=_no_number)
+        own = _with_base_score(own, found["learner"]["learner_model_param"]["base_score"])
+        why = next(_faults(found, own, False, math.inf), None)
+    except _UNREADABLE:
+        why = _NO_MODEL
+    if why is not None:
+        raise ConfigError(
+            f"the model's trees are malformed: {why}",
+            where="training.model",
+            action="ask the coordinator which model it sent",
+        )
+    return joined(own, found)
+
+
+def _with_base_score(document: Document, text: str) -> Document:
+    """The model with a base score from elsewhere: the shares of the classes, as a JSON list."""
+    learner = document["learner"]
+    sizes, scores = learner["learner_model_param"], json.loads(text)
+    if len(scores) != len(json.loads(sizes["base_score"])) or not all(0 < v < 1 for v in scores):
+        raise ValueError("base score")
+    return document | {"learner": learner | {"learner_model_param": sizes | {"base_score": text}}}
 
 
 def _no_number(name: str) -> float:
     raise ValueError(name)
 
 
-def _faults(found: Document, known: Document, whole: bool) -> Iterator[str]:
+def _faults(found: Document, known: Document, whole: bool, most: float) -> Iterator[str]:
     own, model = booster(known), booster(found)
     for part in ("learner_model_param", "objective"):
         if found["learner"][part] != known["learner"][part]:
@@ -167,13 +206,13 @@ def _faults(found: Document, known: Document, whole: bool) -> Iterator[str]:
     first = len(own["trees"]) if whole else 0
     if whole and (trees[:first] != own["trees"] or info[:first] != own["tree_info"]):
         yield "the trees of earlier rounds were changed"
-    if not first <= len(trees) <= first + MAX_TREES or len(info) != len(trees):
-        yield f"there are fewer trees than before, or more than {MAX_TREES} new ones"
+    if not first <= len(trees) <= first + most:
+        yield f"there are fewer trees than before, or more than {most} new ones"
     if model["gbtree_model_param"] != own["gbtree_model_param"] | {"num_trees": str(len(trees))}:
         yield "the number of trees is not what the model says"
     shape = known["learner"]["learner_model_param"]
     classes = max(int(shape["num_class"]), 1)
-    if not (_whole(info) and all(0 <= at < classes for at in info)):
+    if len(info) != len(trees) or not (_whole(info) and all(0 <= at < classes for at in info)):
         yield "a tree is of no class of the model"
     rising = _whole(cuts) and all(a < b for a, b in pairwise(cuts))
     if not cuts or not rising or cuts[0] != 0 or cuts[-1] != len(trees):
@@ -212,10 +251,14 @@ def _sound(tree: Any, features: str) -> bool:
 
 
 def _whole(values: Any) -> bool:
-    return type(values) is list and all(type(v) is int and abs(v) < 2**31 for v in values)
+    return _numbers(values, {int}, 2**31 - 1)
 
 
 def _real(values: Any) -> bool:
-    return type(values) is list and all(
-        type(v) in (int, float) and abs(v) <= _LARGEST for v in values
-    )
+    return _numbers(values, {int, float}, _LARGEST)
+
+
+def _numbers(values: Any, types: set[type], most: float) -> bool:
+    if type(values) is not list or not set(map(type, values)) <= types:
+        return False
+    return not values or -most <= min(values) <= max(values) <= most

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
+from fedsm.client import log
 from fedsm.client.exits import Exit, Failure
 from fedsm.client.handler import AppHandler
 from fedsm.client.limits import Limits, Questions, Quota
@@ -21,6 +22,7 @@ from fedsm.client.release import Release
 from fedsm.client.runtime import Job
 from fedsm.contract import JobSettings
 from fedsm.errors import ConfigError
+from fedsm.learning.controls import join
 from fedsm.learning.site_report import Asked
 from fedsm.transport.flower import instruction
 from fedsm.transport.notes import JOURNAL
@@ -276,9 +278,12 @@ def test_a_message_without_the_journals_head_is_refused_where_there_are_limits(
     assert handler(message).has_content()
 
 
-@pytest.mark.parametrize(("alone", "answered"), [(3, True), (4, False), (2**40, False)])
+@pytest.mark.parametrize(
+    ("alone", "answered"),
+    [(3, True), (4, False), (2**40, False), (1e6, False), ("3", False), (True, True)],
+)
 def test_a_site_trains_alone_for_no_more_rounds_than_its_owner_allows(
-    alone: int, answered: bool
+    alone: Any, answered: bool
 ) -> None:
     def app(message: Message, _: Any) -> Message:
         return Message(RecordDict(), reply_to=message)
@@ -328,3 +333,39 @@ def test_a_job_answers_no_more_rounds_than_its_owner_allows(
         job.join(30)
     assert found[0] is not None
     assert found[0].exit == Exit.SETTINGS_WRONG
+
+
+def test_what_the_coordinator_says_cannot_pass_for_a_metric_in_the_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def app(message: Message, _: Any) -> Message:
+        return Message(RecordDict({"metrics": MetricRecord({"loss": 0.5})}), reply_to=message)
+
+    handler = AppHandler(app, Path(), run_config={}, node_config={}, release=Release())  # type: ignore[arg-type]
+    said = ConfigRecord({"server-round": "\x1b[2K evaluate-auc=0.999;"})
+    handler(asking("evaluate", RecordDict({"arrays": START, "config": said})))
+    out = capsys.readouterr().out
+    assert "round=0;" in out
+    assert "evaluate-loss=0.5;" in out
+    assert "auc" not in out
+
+
+def test_a_line_of_the_log_is_printable_and_short(capsys: pytest.CaptureFixture[str]) -> None:
+    log.line("error", reason="one\n two \x1b]0;x\x07" + "y" * 10_000_000)
+    out = capsys.readouterr().out
+    assert out.startswith("fedsm error reason=one two \\x1b]0;x")
+    assert len(out) < log.MOST_TEXT + 100
+    assert out.strip().isprintable()
+
+
+def test_what_is_saved_of_scaffold_is_the_model_without_its_controls() -> None:
+    def app(message: Message, _: Any) -> Message:
+        return Message(RecordDict({"arrays": both}), reply_to=message)
+
+    model = ArrayRecord({"w": Array(np.zeros(2))})
+    both = join(model, {"w": np.ones(2)})
+    handler = AppHandler(app, Path(), run_config={}, node_config={}, release=Release())  # type: ignore[arg-type]
+    handler(asking("train", RecordDict({"arrays": both})))
+    for kept in (handler.last_global, handler.last_local):
+        assert kept is not None
+        assert list(kept) == ["w"]

@@ -145,3 +145,18 @@ def test_a_site_refuses_a_label_of_many_classes() -> None:
     with pytest.raises(DataError, match="more than 100 classes") as caught:
         statistics(Table(("x",), np.zeros((101, 1)), np.arange(101)))
     assert caught.value.where == "label"
+
+
+@pytest.mark.parametrize(("few", "leaves"), [(1, False), (9, False), (10, True), (0, True)])
+@pytest.mark.parametrize(("usual", "other"), [(0.0, 37.5), (1.0, 2.0), (0.0, 1.0)])
+def test_a_column_that_is_alike_in_all_rows_but_few_stays(
+    few: int, leaves: bool, usual: float, other: float
+) -> None:
+    column = np.where(np.arange(500) < few, other, usual)
+    spread = np.random.default_rng(0).normal(size=500)
+    rows = Table(("of-few", "of-many"), np.column_stack([column, spread]), np.arange(500) % 2)
+    found = TERMS.of("query.statistics", {}, statistics(rows))
+    count = found.content.array_records["statistics"]["count"].numpy()
+    assert count.tolist() == [500.0 if leaves else 0.0, 500.0]
+    assert set(found.content.array_records["statistics"]) == {"count", "sum", "squares"}
+    assert found.withheld.parts == (() if leaves else ("statistics of of-few",))

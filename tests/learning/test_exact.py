@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_wine
@@ -16,7 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from fedsm.errors import ConfigError, DataError, TrainingError
 from fedsm.learning.checks import fault
 from fedsm.learning.exact import Exact, NotConverged, SeparatedData
-from fedsm.learning.exact_site import answer, asked, to_arrays, to_matrix
+from fedsm.learning.exact_site import Question, answer, asked, to_arrays, to_matrix
+from tests.client.test_limits import asking
 from tests.learning.inprocess import InProcessGrid
 
 Site = tuple[Any, np.ndarray]
@@ -329,5 +330,90 @@ def test_hessians_of_no_convex_function_are_named() -> None:
     for reply in replies:
         arrays = reply.content.array_records["arrays"]
         arrays["hessian"] = type(arrays["hessian"])(-arrays["hessian"].numpy())
-    with pytest.raises(TrainingError, match="do not add up to that of a convex function"):
+    with pytest.raises(TrainingError, match=r"0 sites .* its Hessian is not that of a convex"):
         strategy.aggregate_train(1, replies)
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        (Question("gradient", (1.0, 1.0), lengths=(1.0,) * 4), "4 points in one round, 3 at most"),
+        (Question("curvature", (1.0, 1.0), windows=50_000), "50000 windows"),
+        (Question("curvature", (1.0, 1.0), windows=0), "0 windows"),
+    ],
+)
+def test_a_site_refuses_work_that_no_round_needs(question: Question, said: str) -> None:
+    point = np.zeros((1, 3))
+    message = asking("train", question.content(point, point, {}))
+    with pytest.raises(DataError, match=said):
+        answer(message, np.zeros((4, 2)), np.array([0, 1, 0, 1]))
+
+
+def lying(strategy: Exact, grid: Sites, rounds: int, lies: Mapping[str, Any]) -> np.ndarray:
+    """Rounds in which node 2 lies in every other one."""
+    arrays = to_arrays(grid.start)
+    for number in range(1, rounds + 1):
+        config = ConfigRecord(dict(grid.config))
+        replies = grid.send_and_receive(strategy.configure_train(number, arrays, config, grid))
+        for reply in replies:
+            if reply.metadata.src_node_id == 2 and number % 2:
+                found = reply.content.array_records["arrays"]
+                for name, lie in lies.items() if lies.keys() <= set(found) else ():
+                    found[name] = Array(lie(found[name].numpy().copy()))
+            assert fault(reply, strategy.reply_arrays(), "num-examples") is None
+        moved, _ = strategy.aggregate_train(number, replies)
+        assert moved is not None
+        arrays = moved
+        if strategy.finished:
+            break
+    return to_matrix(arrays)
+
+
+def indefinite(packed: np.ndarray) -> np.ndarray:
+    """A diagonal that could be, and a coupling that could not."""
+    packed[:, 1] = 2 * np.sqrt(packed[:, 0] * packed[:, 2])
+    return packed
+
+
+def drowning(packed: np.ndarray) -> np.ndarray:
+    """Curvature of huge features that are all alike."""
+    packed[:, :15] = 1e20
+    packed[:, 15:20] = 0
+    return packed
+
+
+LIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"hessian": lambda v: np.full_like(v, -1e6)}),
+    ({}, {"hessian": lambda v: np.full_like(v, 1e29)}),
+    ({}, {"hessian": indefinite}),
+    ({}, {"hessian": drowning}),
+    ({}, {"losses": lambda v: v - 1e3}),
+    ({}, {"losses": lambda v: np.full_like(v, 1e29)}),
+    ({}, {"coef": lambda v: np.full_like(v, 1e29)}),
+    ({}, {"intercept": lambda v: np.full_like(v, 1e6)}),
+    ({"solver": "lbfgs"}, {"curvature-total": lambda v: np.full_like(v, -1e6)}),
+    ({"penalty": "none"}, {"extremes": lambda v: np.array([-1.0, 0.0, 1e30])}),
+    ({"penalty": "none"}, {"extremes": lambda v: np.array([0.0, 1.0, -1.0])}),
+]
+
+
+@pytest.mark.parametrize(("options", "lies"), LIES)
+def test_a_site_whose_sums_no_rows_have_is_left_out(
+    options: dict[str, Any], lies: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    sites = split(*noisy())
+    strategy = Exact(objective_tolerance=1e-12, **options)
+    w = lying(strategy, Sites(sites), 60, lies)
+    left = sites[1:]
+    penalty = {} if "penalty" not in options else {"C": np.inf}
+    expected = pooled(
+        np.vstack([s[0] for s in left]), np.concatenate([s[1] for s in left]), **penalty
+    )
+    np.testing.assert_allclose(w, expected, atol=1e-4 if "solver" in options else 1e-7)
+    assert [r.getMessage().count("node 2: ") for r in caplog.records if "left" in r.msg] == [1]
+
+
+def test_too_few_sites_do_not_go_on_without_one() -> None:
+    grid, strategy = Sites(split(*noisy())), Exact(min_available_nodes=3)
+    with pytest.raises(TrainingError, match=r"2 sites .*, 3 are needed \(node 2: a loss is below"):
+        lying(strategy, grid, 1, {"losses": lambda v: -v})

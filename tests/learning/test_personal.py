@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from fedsm.learning import personal
 from fedsm.learning.exact_site import to_arrays, to_matrix
 from fedsm.learning.models import Local, adapter
 from fedsm.learning.models.logistic_regression import LogisticRegressionAdapter
+from fedsm.learning.models.settings import Steps
 from fedsm.learning.personal import local_only, personalize
 from fedsm.learning.preparation import alone, combine, statistics
 from fedsm.learning.tables import Table
@@ -188,6 +190,45 @@ def test_an_adapter_that_is_not_solved_goes_some_rounds(name: str) -> None:
 
     assert right(arrays) < 0.5  # the others' model is wrong here
     assert right(personalize(model, arrays, x, y, local, rounds=4)) > 0.7
+
+
+def test_each_round_of_its_own_draws_other_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = rows(6, 200)
+    summary, model = combine({"site": statistics(site)}), adapter("mlp-classifier")
+    config = {"local-steps": 1, "batch-size": 20}
+    local = Local(summary, config, {"server-round": 40}, site="site")
+    drawn: list[Any] = []
+    batches = Steps.batches
+
+    def seen(self: Steps, n: int, random: np.random.Generator) -> Iterator[Any]:
+        for batch in batches(self, n, random):
+            drawn.append(batch)
+            yield batch
+
+    monkeypatch.setattr(Steps, "batches", seen)
+    local_only(model, site, local, rounds=8)
+    assert len(np.unique(np.concatenate(drawn))) > 100
+    drawn.clear()
+    x, y = summary.transform(site), summary.encode(site.labels)
+    personal._candidates(model, model.initial(summary, config), x, y, local, rounds=8)
+    assert len(np.unique(np.concatenate(drawn[:8]))) > 100
+
+
+def test_balanced_alone_it_weighs_the_classes_that_it_has() -> None:
+    site, others = rows(7, 90), rows(8, 60)
+    site = replace(site, labels=np.where(np.arange(90) % 3 == 0, 0, 2 * site.labels))
+    others = replace(others, labels=np.arange(60) % 3)
+    summary = combine({"site": statistics(site), "others": statistics(others)})
+    found, own = local_only(MODEL, site, Local(summary, {"class-weights": "balanced"}), 1)
+    z = StandardScaler().fit_transform(site.features)
+    model = LogisticRegression(tol=1e-12, max_iter=10_000, class_weight="balanced")
+    p = MODEL.predict(found, own.transform(site), own, {})
+    # The class without a row still has logits: of two classes' a softmax over three is another.
+    assert (p.argmax(axis=1) == model.fit(z, site.labels).predict(z)).mean() > 0.95
+    weights = 90 / (2 * np.bincount(site.labels, minlength=3)[[0, 2]])
+    given = f"0:{weights[0]},2:{weights[1]}"
+    same, _ = local_only(MODEL, site, Local(summary, {"class-weights": given}), 1)
+    np.testing.assert_allclose(to_matrix(found), to_matrix(same), atol=1e-9)
 
 
 def test_many_coefficients_are_solved_without_a_hessian() -> None:

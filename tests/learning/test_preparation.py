@@ -93,6 +93,12 @@ def test_a_summary_travels_in_a_config() -> None:
     assert sum(back.class_counts) == 29
     with pytest.raises(ConfigError, match=r"training\.prepare"):
         Summary.from_config({})
+    for key, value in (
+        ("prepare-classes", list(range(101))),
+        ("prepare-vocabulary-sizes", [1001]),
+    ):
+        with pytest.raises(ConfigError, match="more than"):
+            Summary.from_config({**config, key: value})
 
 
 def test_labels_are_encoded_in_sorted_order() -> None:
@@ -121,6 +127,7 @@ def test_other_columns_are_named_with_the_site() -> None:
         with pytest.raises(DataError, match=fault) as caught:
             combine({"north": one, "south": statistics(other)})
         assert caught.value.where == "south"
+    assert len(caught.value.what) < 200
 
 
 def test_labels_of_two_types_are_refused() -> None:
@@ -151,6 +158,10 @@ def altered(change: str) -> RecordDict:
             arrays["squares"] = Array(np.array([-1.0, 0.0]))
         case "count":
             arrays["count"] = Array(np.array([5.0, 0.0]))
+        case "part of one":
+            arrays["count"] = Array(np.array([5e-324, 0.0]))
+        case "long":
+            schema["features"] = ["x0", "y" * 129]
         case "rows":
             reply["metrics"] = MetricRecord({"num-examples": 7})
         case "classes":
@@ -177,6 +188,8 @@ def altered(change: str) -> RecordDict:
         "nan",
         "negative",
         "count",
+        "part of one",
+        "long",
         "rows",
         "classes",
         "kind",
@@ -190,3 +203,4 @@ def test_a_malformed_answer_names_the_site(change: str) -> None:
     with pytest.raises(DataError, match="its statistics cannot be used") as caught:
         combine({"north": statistics(table(np.ones((2, 2)))), "south": altered(change)})
     assert caught.value.where == "south"
+    assert len(caught.value.what) < 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from sklearn.pipeline import Pipeline
 
 from fedsm.errors import DataError
 from fedsm.learning.preparation import Summary, categories, combine, statistics
+from fedsm.learning.site_app import tabular_app
 from fedsm.learning.tables import Table
+from fedsm.simulation import simulate
 
 NAMES = ("cp", "sex")
 
@@ -128,6 +131,17 @@ def test_too_many_or_too_long_categories_name_the_column() -> None:
         categories.merge(combine({"one": statistics(rows("1", "m", 4))}), halves)
 
 
+def test_a_site_with_too_many_of_its_own_goes_where_enough_stay() -> None:
+    honest = {"cp": {f"c{i}": 5 for i in range(900)}, "sex": {"m": 9}}
+    sites = {"a": honest, "b": honest, "odd": {"cp": {f"x{i}": 5 for i in range(200)}, "sex": {}}}
+    (left,) = categories.excess(sites, 2).items()
+    assert left[0] == "odd"
+    assert left[1].startswith("200 categories of column 'cp' are its own alone")
+    assert categories.excess(sites, 3) == {}
+    sites["odd"] = {"cp": {f"x{i}": 5 for i in range(100)}}  # just as many as are taken
+    assert categories.excess(sites, 2) == {}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -157,3 +171,27 @@ def test_sites_must_agree_on_what_is_a_category() -> None:
     summary = prepared({"north": rows("1", "m", 4)})
     with pytest.raises(DataError, match="other ones hold categories"):
         summary.transform(other)
+
+
+def test_a_site_of_made_up_categories_does_not_end_the_run() -> None:
+    table = rows("1", "m", 20)
+    sites = {name: SimpleNamespace(train=table, validation=table) for name in ("a", "b", "odd")}
+
+    def app(train: Any, validation: Any) -> Any:
+        inner = tabular_app(train, validation)
+
+        def call(message: Any, context: Any) -> Any:
+            reply = inner(message, context)
+            asked = message.metadata.message_type == "query.categories"
+            if asked and context.node_config["site"] == "odd":
+                many = [f"x{i}" for i in range(1000)]
+                reply.content["categories"] = ConfigRecord(
+                    {"column": ["sex"] * 1000, "category": many, "rows": [20] * 1000}
+                )
+            return reply
+
+        return call
+
+    found = simulate(sites, "fedavg", rounds=1, make_app=app, min_sites=2)
+    assert found.summary is not None
+    assert found.summary.vocabulary == (("1",), ("m",))

@@ -108,6 +108,18 @@ def test_calibration_is_a_regression_on_the_logit() -> None:
     assert 0.05 < found.error < 0.3
 
 
+@pytest.mark.parametrize(("factor", "shift"), [(0.2, 4.0), (8.0, 0.0), (8.0, 4.0), (1.0, -6.0)])
+def test_far_from_calibrated_there_is_a_slope(factor: float, shift: float) -> None:
+    random = np.random.default_rng(2)
+    logit = random.normal(size=300)
+    outcome = (random.random(300) < 1 / (1 + np.exp(-logit))).astype(float)
+    told = np.clip(factor * logit + shift, -27, 27)
+    found = scores.calibration(outcome, 1 / (1 + np.exp(-told)))
+    model = LogisticRegression(C=1e12, tol=1e-10, max_iter=10_000).fit(told[:, None], outcome)
+    assert found.slope == pytest.approx(model.coef_[0, 0], abs=1e-4)
+    assert found.intercept == pytest.approx(model.intercept_[0], abs=1e-4)
+
+
 @pytest.mark.parametrize("outcome", [[1.0, 1.0, 1.0], [0.0, 0.0, 1.0], []])
 def test_separated_rows_have_no_slope(outcome: list[float]) -> None:
     probability = np.array([0.1, 0.4, 0.9])[: len(outcome)]

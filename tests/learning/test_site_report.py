@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import (
@@ -20,14 +20,14 @@ from sklearn.metrics import (
 
 from fedsm.client.release import Release
 from fedsm.errors import ConfigError, DataError
-from fedsm.learning import fairness
+from fedsm.learning import fairness, personal
 from fedsm.learning.groups import Groups, counted, withheld
 from fedsm.learning.models import Local, adapter
 from fedsm.learning.pooled import by_group, importances, pooled
 from fedsm.learning.preparation import Summary
 from fedsm.learning.raw_columns import permuted
 from fedsm.learning.reported import read
-from fedsm.learning.site_report import Asked, SiteReport
+from fedsm.learning.site_report import MOST_PERMUTED, Asked, SiteReport
 from fedsm.learning.sparse_tables import SparseTable
 from fedsm.learning.tables import Table
 from fedsm.metric_names import REPORT
@@ -103,6 +103,24 @@ def test_what_the_coordinator_asks_for_survives_the_message() -> None:
     asked = Asked(True, True, GROUPS, ("age",), 7, 30)
     assert Asked.from_config(asked.to_config()) == asked
     assert Asked.from_config({}) == Asked()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("report-importance", ["age", "age"]),
+        ("report-importance", [f"f{i}" for i in range(MOST_PERMUTED + 1)]),
+        ("report-importance", "age"),
+        ("report-importance", [1]),
+        ("report-importance", 5),
+        ("report-rounds", True),
+        ("report-rounds", 1e9),
+        ("report-rounds", "40"),
+    ],
+)
+def test_what_would_keep_a_site_at_work_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"report[.-]"):
+        Asked.from_config({name: value})
 
 
 def test_a_site_answers_names_of_the_default_terms_only() -> None:
@@ -193,6 +211,22 @@ def test_a_site_whose_training_rows_have_one_class_has_no_model_of_its_own() -> 
     assert "training rows" in entry["undefined"]["local_only"]
 
 
+def test_a_model_of_its_own_that_diverges_leaves_the_rest_of_the_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrong = ArrayRecord({k: Array(np.full_like(a.numpy(), np.nan)) for k, a in ARRAYS.items()})
+    alone = lambda model, table, local, rounds: (wrong, local.summary)  # noqa: E731
+    monkeypatch.setattr(personal, "local_only", alone)
+    monkeypatch.setattr(personal, "personalize", lambda *_: wrong)
+    state = RecordDict()
+    entry = told(answer(rows(100, 5), asked=Asked(True, True, smallest=5), state=state)).entry
+    assert entry["auc"]["value"] is not None
+    assert entry["local_only"]["loss"] is None
+    assert entry["personalized"]["loss"] is None
+    assert "training rows" in entry["undefined"]["local_only"]
+    assert "personal" not in state
+
+
 def small_counts(metrics: Mapping[str, Any], smallest: int) -> list[str]:
     n = metrics["num-examples"]
     return [
@@ -269,6 +303,19 @@ def test_groups_are_summed_and_compared() -> None:
         gap = abs(said[sex == 1].mean() - said[sex == 0].mean())
         difference = found["sex"]["fairness"]["demographic_parity_difference"]
         assert difference == pytest.approx(gap)
+
+
+def test_close_values_are_groups_of_their_own() -> None:
+    groups = Groups(("g", "b"), ((), (1000001.0, 1000002.0)))
+    raw = np.repeat([1000001.0, 1000002.0, 0.25], 20)
+    y = said = np.tile([0, 1], 30)
+    metrics = {"num-examples": 60} | counted(groups, {"g": raw, "b": raw}, y, said, 2, 1)
+    found = by_group({"a": told(metrics, groups=groups)}, groups, {})
+    rows_of = {name: {g: v["n"] for g, v in found[name]["groups"].items()} for name in "gb"}
+    assert rows_of["g"] == {"0.25": 20, "1000001": 20, "1000002": 20}
+    bands = ("under 1000001", "1000001 to under 1000002", "1000002 and over")
+    assert rows_of["b"] == dict.fromkeys(bands, 20)
+    assert groups.label(0, -0.0) == "0"
 
 
 def test_fairness_is_fairlearns() -> None:

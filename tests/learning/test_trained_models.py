@@ -23,6 +23,7 @@ from fedsm.learning.models.xgboost_trees import TreesClassifier
 from fedsm.learning.preparation import Summary, combine, statistics
 from fedsm.learning.strategies import make_strategy, reply_arrays
 from fedsm.learning.tables import Table
+from fedsm.simulation import simulate
 from fedsm.training_config import Training
 from tests.learning.inprocess import ROOT, InProcessGrid, fresh_app
 
@@ -330,6 +331,13 @@ def test_a_federation(
         grown = rounds * 2 * (sites if strategy == "fedxgb-bagging" else 1)
         assert len(trees.booster(trees.read(result.arrays))["trees"]) == grown
         assert isinstance(reply_arrays(made, result.arrays), trees.Growth)
+
+
+@pytest.mark.parametrize("strategy", ["fedadam", "fedyogi", "fedadagrad", "fedavgm"])
+def test_the_rounds_keep_the_number_type_of_the_model(strategy: str) -> None:
+    found = simulate(breast_cancer().sites, strategy, rounds=3, model="pytorch")
+    assert len(found.history) == 3
+    assert {array.dtype for array in found.arrays.values()} == {"float32"}
 
 
 @pytest.mark.parametrize("made", [nets.NetClassifier(), TreesClassifier()])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsm.client.release import Release, shapes_of
+from fedsm.errors import ConfigError
 from fedsm.learning import checks, trees
 from fedsm.learning.models import Local, adapter
+from fedsm.learning.models.xgboost_trees import TreesClassifier
 from fedsm.transport.flower import set_identity
+from tests.learning.inprocess import ROOT
 from tests.learning.test_trained_models import example
 
 SUMMARY, TABLE = example(3)
@@ -117,6 +122,130 @@ def test_malformed_trees_are_refused(change: Change, said: str) -> None:
     assert found is not None
     assert said in found
     assert "Jane" not in found
+
+
+def _param(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = document["learner"]["learner_model_param"]
+    return found
+
+
+def taken(arrays: ArrayRecord) -> dict[str, Any]:
+    return trees.taken(arrays[trees.KEY].numpy().tobytes(), trees.read(START))
+
+
+def refused_by_all(document: bytes) -> None:
+    """Every reader of a sent model refuses this one."""
+    arrays, x = raw(document), SUMMARY.transform(TABLE)
+    for reader in (
+        lambda: MODEL.predict(arrays, x, SUMMARY, {}),
+        lambda: grown(arrays, 3),
+        lambda: TreesClassifier().set(document, 3, SUMMARY.classes).predict_proba(x),
+    ):
+        with pytest.raises(ConfigError, match="trees are malformed"):
+            reader()
+
+
+READ = """
+import sys
+from tests.learning.test_trees import refused_by_all
+
+refused_by_all(sys.stdin.buffer.read())
+"""
+
+
+@pytest.mark.parametrize("part", ["left_children", "split_indices"])
+def test_a_sent_model_that_leads_out_of_memory_does_not_end_the_process(part: str) -> None:
+    made = changed(lambda d: trees.booster(d)["trees"][0][part].__setitem__(0, 10**8))
+    ended = subprocess.run(
+        [sys.executable, "-c", READ],
+        input=made[trees.KEY].numpy().tobytes(),
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr.decode()[-2000:]
+
+
+@pytest.mark.parametrize("tree", [0, -1])
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("left_children", 10**6),
+        ("right_children", 2**31 - 1),
+        ("left_children", -7),
+        ("left_children", 0),
+        ("split_indices", 3),
+        ("split_indices", -1),
+        ("parents", 1),
+        ("default_left", 2),
+    ],
+)
+def test_each_tree_of_a_sent_model_is_checked(tree: int, part: str, value: int) -> None:
+    with pytest.raises(ConfigError, match="a tree is malformed"):
+        taken(changed(lambda d: trees.booster(d)["trees"][tree][part].__setitem__(0, value)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: last(d)["split_conditions"].pop(),
+        lambda d: last(d)["tree_param"].update(num_feature="4"),
+        lambda d: trees.booster(d)["tree_info"].__setitem__(-1, 3),
+        lambda d: trees.booster(d)["tree_info"].pop(),
+        lambda d: trees.booster(d)["iteration_indptr"].__setitem__(-1, 99),
+        lambda d: trees.booster(d)["gbtree_model_param"].update(num_trees="99"),
+        lambda d: trees.booster(d)["gbtree_model_param"].update(num_parallel_tree="2"),
+        lambda d: _param(d).update(num_feature="2"),
+        lambda d: _param(d).update(num_class="9"),
+        lambda d: _param(d).update(base_score="[5E-1,5E-1]"),
+        lambda d: _param(d).update(base_score="[5E-1,5E-1,2E0]"),
+        lambda d: _param(d).update(base_score="[5E-1,5E-1,NaN]"),
+        lambda d: _param(d).update(base_score=[0.5, 0.5, 0.5]),
+        lambda d: d["learner"]["objective"].update(name="reg:squarederror"),
+        lambda d: d["learner"].pop("gradient_booster"),
+    ],
+)
+def test_a_sent_model_that_contradicts_itself_or_its_reader_is_refused(change: Change) -> None:
+    with pytest.raises(ConfigError, match="trees are malformed"):
+        taken(changed(change))
+
+
+def test_nothing_but_its_trees_and_base_score_is_taken_of_a_sent_model() -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["learner"]["attributes"]["note"] = "Jane Roe"
+        document["learner"]["feature_names"] = ["a"]
+        document["learner"]["gradient_booster"]["name"] = "dart"
+        document["version"] = [0, 1, 2]
+        last(document)["id"] = 10**6
+
+    assert taken(changed(change)) == taken(TWO) == trees.read(TWO)
+
+
+def test_a_sent_model_may_have_more_trees_than_a_reply_may_add(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trees, "MAX_TREES", 1)
+    assert taken(TWO) == trees.read(TWO)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_sound_model_is_read_as_it_was_sent(classes: int) -> None:
+    import xgboost
+
+    summary, table = example(classes)
+    x, y = summary.transform(table), summary.encode(table.labels)
+    arrays = MODEL.initial(summary, {"class-weights": "balanced"})
+    for number in range(2):
+        local = Local(summary, {"local-steps": 2}, {"server-round": number})
+        arrays = MODEL.fit(arrays, x, y, local)
+    model = trees.read(arrays)
+    joined = trees.record(trees.joined(model, trees.after(model, classes)))  # as of two sites
+    for sent in (arrays, joined):
+        plain = xgboost.Booster(model_file=bytearray(sent[trees.KEY].numpy().tobytes()))
+        found = plain.predict(xgboost.DMatrix(np.asarray(x, np.float32)))
+        given = MODEL.predict(sent, x, summary, {})
+        np.testing.assert_array_equal(given if classes > 2 else given[:, 1], found)
 
 
 @pytest.mark.parametrize(

@@ -56,23 +56,13 @@ class XGBoostAdapter:
 
     def initial(self, summary: Summary, run_config: Mapping[str, Any]) -> ArrayRecord:
         """No tree yet: the share of each class, as far as the owners tell, is the prediction."""
-        import xgboost
-
         self._settings(run_config)
         classes, counts = len(summary.classes), np.array(summary.class_counts, dtype=float)
-        parameters = {
-            "verbosity": 0,
-            "nthread": 1,
-            "objective": "binary:logistic",
-            "base_score": 0.5,
-        }
-        if classes > 2:
-            parameters |= {"objective": "multi:softprob", "num_class": classes}
-        elif counts.all():
+        share = 0.5
+        if classes <= 2 and counts.all():
             weighted = counts * summary.class_weights(run_config.get("class-weights", "none"))
-            parameters["base_score"] = float(weighted[1] / weighted.sum())
-        nothing = xgboost.DMatrix(np.zeros((1, len(summary.inputs))), label=[0], nthread=1)
-        return _record(xgboost.train(parameters, nothing, num_boost_round=0))
+            share = float(weighted[1] / weighted.sum())
+        return trees.record(_without_trees(len(summary.inputs), classes, share))
 
     def fit(self, arrays: ArrayRecord, x: Any, y: Classes, local: Local) -> ArrayRecord:
         """The global trees and some that the site grows for what they leave unexplained."""
@@ -82,7 +72,8 @@ class XGBoostAdapter:
         settings = self._settings(local.run_config)
         threads = _threads(x)
         rows = xgboost.DMatrix(_dense(x), label=y, weight=sample_weights(local, y), nthread=threads)
-        model = _loaded(_document(arrays))
+        summary = local.summary
+        model = _loaded(_document(arrays), len(summary.inputs), len(summary.classes))
         sites = int(local.config.get(trees.BAGGED, 1))
         model.set_param(
             settings.parameters
@@ -95,13 +86,15 @@ class XGBoostAdapter:
         first = model.num_boosted_rounds()
         for step in range(settings.local_steps):
             model.update(rows, first + step)
-        return _record(model)
+        return trees.record(_read(model))
 
     def predict(
         self, arrays: ArrayRecord, x: Any, summary: Summary, run_config: Mapping[str, Any]
     ) -> Probabilities:
         """See :class:`Adapter`."""
-        return _probabilities(_loaded(_document(arrays)), x, len(summary.classes))
+        classes = len(summary.classes)
+        model = _loaded(_document(arrays), len(summary.inputs), classes)
+        return _probabilities(model, x, classes)
 
     def build(self, arrays: ArrayRecord, summary: Summary, run_config: Mapping[str, Any]) -> Any:
         """The preparation and a :class:`TreesClassifier`."""
@@ -147,7 +140,8 @@ class TreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, x: Any) -> NDArray[np.float64]:
         """Probabilities, shape (rows, classes)."""
-        return _probabilities(_loaded(self.document_), x, len(self.classes_))
+        classes = len(self.classes_)
+        return _probabilities(_loaded(self.document_, self.n_features_in_, classes), x, classes)
 
     def predict(self, x: Any) -> NDArray[Any]:
         """The likeliest class of each row."""
@@ -155,10 +149,28 @@ class TreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return found
 
 
-def _loaded(document: bytes) -> Any:
+def _without_trees(inputs: int, classes: int, share: float = 0.5) -> trees.Document:
+    """The document of a model that predicts the share of each class."""
     import xgboost
 
-    return xgboost.Booster({"verbosity": 0, "nthread": 1}, model_file=bytearray(document))
+    parameters = {
+        "verbosity": 0,
+        "nthread": 1,
+        "objective": "binary:logistic",
+        "base_score": share,
+    }
+    if classes > 2:
+        parameters |= {"objective": "multi:softprob", "num_class": classes}
+    nothing = xgboost.DMatrix(np.zeros((1, inputs)), label=[0], nthread=1)
+    return _read(xgboost.train(parameters, nothing, num_boost_round=0))
+
+
+def _loaded(document: bytes, inputs: int, classes: int) -> Any:
+    """The model of a document from elsewhere: its trees, once checked, in one made here."""
+    import xgboost
+
+    checked = trees.record(trees.taken(document, _without_trees(inputs, classes)))
+    return xgboost.Booster({"verbosity": 0, "nthread": 1}, model_file=bytearray(_document(checked)))
 
 
 def _document(arrays: ArrayRecord) -> bytes:
@@ -173,10 +185,10 @@ def _document(arrays: ArrayRecord) -> bytes:
     return bytes(arrays[trees.KEY].numpy().tobytes())
 
 
-def _record(model: Any) -> ArrayRecord:
+def _read(model: Any) -> trees.Document:
     import json
 
-    return trees.record(trees.without_statistics(json.loads(bytes(model.save_raw("json")))))
+    return trees.without_statistics(json.loads(bytes(model.save_raw("json"))))
 
 
 def _probabilities(model: Any, x: Any, classes: int) -> NDArray[np.float64]:

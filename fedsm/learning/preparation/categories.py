@@ -9,6 +9,7 @@ only that site's rows move.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,11 +18,11 @@ import numpy as np
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from fedsm.errors import DataError
-from fedsm.learning.preparation.summary import Summary
+from fedsm.learning.preparation.summary import MAX_CATEGORIES, Summary
 from fedsm.learning.tables import Table
 
-MAX_CATEGORIES, MAX_TEXT = 1000, 64
-"""Most categories of a column; most characters of one."""
+MAX_TEXT = 64
+"""Most characters of a category."""
 
 Vocabulary = dict[str, dict[str, int]]
 """Column to category to rows, 0 where these are not told."""
@@ -103,6 +104,30 @@ def read(reply: RecordDict, columns: tuple[str, ...] | None = None) -> Vocabular
             return None
         known[value] = n
     return found
+
+
+def excess(sites: Mapping[str, Vocabulary], enough: int) -> dict[str, str]:
+    """Sites without which no column has too many categories, to what is wrong with their answers.
+
+    Of a column with too many, the site goes that has the most that no other has. Nobody does where
+    fewer than ``enough`` would be left: :func:`merge` then tells of the column.
+    """
+    kept, faults = dict(sites), {}
+    for name in sorted({name for found in sites.values() for name in found}):
+        while True:
+            told = Counter(value for found in kept.values() for value in found.get(name, ()))
+            if len(told) <= MAX_CATEGORIES:
+                break
+            if len(kept) <= enough:
+                return {}
+            own = {s: sum(told[v] == 1 for v in f.get(name, ())) for s, f in kept.items()}
+            odd = max(kept, key=lambda s: (own[s], len(kept[s].get(name, ()))))
+            del kept[odd]
+            faults[odd] = (
+                f"{own[odd]} categories of column {name!r} are its own alone: over all sites "
+                f"there are more than {MAX_CATEGORIES}"
+            )
+    return faults
 
 
 def merge(summary: Summary, sites: Mapping[str, Vocabulary]) -> Summary:

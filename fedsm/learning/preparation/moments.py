@@ -25,7 +25,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedsm.errors import DataError
-from fedsm.learning.checks import MAX_WEIGHT
+from fedsm.learning.checks import MAX_NAME, MAX_WEIGHT
 from fedsm.learning.preparation.summary import Summary, other_columns
 from fedsm.learning.sparse_tables import SparseTable
 from fedsm.learning.tables import MAX_CLASSES, MAX_LABEL, Table, are_classes
@@ -37,6 +37,10 @@ STATISTICS = ("count", "sum", "squares")
 
 STORED = "stored"
 """Of sparse rows: values stored per feature. By it small counts are told; it does not leave."""
+
+APART = "apart"
+"""Of dense rows: values per feature that are not its commonest one; it does not leave either. Where
+all rows but one are alike, sums give that one's value away."""
 
 
 def statistics(table: Table | SparseTable) -> RecordDict:
@@ -91,7 +95,15 @@ def _of_dense(table: Table) -> dict[str, Vector]:
     total = np.where(present, x, 0.0).sum(axis=0)
     mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
     squares = np.square(np.where(present, x - mean, 0.0)).sum(axis=0)
-    return {"count": count, "sum": total, "squares": squares}
+    return {"count": count, "sum": total, "squares": squares, APART: _apart(x)}
+
+
+def _apart(x: NDArray[np.float64]) -> Vector:
+    found = np.zeros(x.shape[1])
+    for at, column in enumerate(x.T):
+        _, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+        found[at] = counts.sum() - counts.max(initial=0)
+    return found
 
 
 def _of_sparse(table: SparseTable) -> dict[str, Vector]:
@@ -269,6 +281,8 @@ def _read(site: str, reply: RecordDict) -> _Site:
         or len({*features, *categories}) != width + len(categories)
     ):
         raise _malformed(site, "its columns are not named")
+    if any(len(name) > MAX_NAME for name in (*features, *categories)):
+        raise _malformed(site, f"a column's name is longer than {MAX_NAME} characters")
     if any(v.shape != (width,) or v.dtype != np.float64 for v in vectors):
         raise _malformed(site, f"its vectors are not float64 of the {width} features named")
     if not all((np.abs(v) <= _LARGEST).all() for v in vectors):
@@ -284,7 +298,12 @@ def _read(site: str, reply: RecordDict) -> _Site:
     ):
         raise _malformed(site, "its classes and counts do not fit its number of rows")
     count, total, squares = vectors
-    if (count < 0).any() or (count > rows).any() or (squares < 0).any():
+    if (
+        (count < 0).any()
+        or (count > rows).any()
+        or (count != np.rint(count)).any()
+        or (squares < 0).any()
+    ):
         raise _malformed(site, "a count or a sum of squares is out of its range")
     kind = _Kind(features, categories, sparse, type(classes[0]))
     return _Site(kind, count, total, squares, rows, classes, counts)

@@ -16,9 +16,12 @@ from fedsm.errors import ConfigError, DataError
 from fedsm.learning.exact_weights import class_weights, parse_class_weights
 from fedsm.learning.preparation import transformers
 from fedsm.learning.sparse_tables import SparseTable
-from fedsm.learning.tables import Labels, Table
+from fedsm.learning.tables import MAX_CLASSES, Labels, Table
 
 Vector = NDArray[np.float64]
+
+MAX_CATEGORIES = 1000
+"""Of a column."""
 
 
 @dataclass(frozen=True)
@@ -215,11 +218,21 @@ class Summary:
         Raises
         ------
         ConfigError
-            The federation was not prepared.
+            The federation was not prepared, or has more classes or categories than are taken.
         """
         try:
             features = tuple(config["prepare-features"])
-            ends = list(accumulate(config["prepare-vocabulary-sizes"], initial=0))
+            sizes = config["prepare-vocabulary-sizes"]
+            ends = list(accumulate(sizes, initial=0))
+            # Each is a column of the rows as they are prepared: the message is small, they are not.
+            classes = len(config["prepare-classes"])
+            if classes > MAX_CLASSES or max(sizes, default=0) > MAX_CATEGORIES:
+                raise ConfigError(
+                    f"the message has more than {MAX_CLASSES} classes, or more than "
+                    f"{MAX_CATEGORIES} categories of a column",
+                    where="training.prepare",
+                    action="ask whoever runs the coordinator",
+                )
             words = config["prepare-vocabulary"]
             fill, quantiles = config.get("prepare-fill"), config.get("prepare-quantiles")
             return cls(
