@@ -130,7 +130,7 @@ class Terms(Model):
         Whether the server may read the jobs' logs.
     metrics
         Names of the metrics that may leave a job, and of the arrays that are not like the model's:
-        the what the invitation ``asks``.
+        what the invitation ``asks``.
     smallest_count
         Counts below this do not leave a job.
     """
